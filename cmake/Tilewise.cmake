@@ -1,0 +1,39 @@
+# The three ways to add something to the build. Source lists are explicit: no globs.
+
+add_library(tilewise_options INTERFACE)
+target_compile_options(tilewise_options INTERFACE
+  -Wall -Wextra -Wno-psabi -fvisibility=hidden
+  $<$<COMPILE_LANGUAGE:CXX>:-fvisibility-inlines-hidden>
+  $<$<BOOL:${TILEWISE_WERROR}>:-Werror>)
+if(TILEWISE_SANITIZE)
+  target_compile_options(tilewise_options INTERFACE -fsanitize=${TILEWISE_SANITIZE} -fno-omit-frame-pointer)
+  target_link_options(tilewise_options INTERFACE -fsanitize=${TILEWISE_SANITIZE})
+endif()
+
+# tilewise_add_library(<folder> SOURCES ... ) : an object library of libtilewise. Layers are checked
+# by tools/dev/check_layers.py, so every folder sees the same two include roots.
+set_property(GLOBAL PROPERTY TILEWISE_OBJECT_LIBRARIES "")
+function(tilewise_add_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES" ${ARGN})
+  add_library(tilewise_${name} OBJECT ${ARG_SOURCES})
+  target_include_directories(tilewise_${name} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
+  target_link_libraries(tilewise_${name} PRIVATE tilewise_options)
+  set_property(GLOBAL APPEND PROPERTY TILEWISE_OBJECT_LIBRARIES tilewise_${name})
+endfunction()
+
+# tilewise_add_test(<name> SOURCES ... [LIBRARIES ...] [LABELS ...] [TIMEOUT seconds]) : one GoogleTest program per folder.
+function(tilewise_add_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LIBRARIES;LABELS" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 120)
+  endif()
+  if(NOT ARG_LABELS)
+    set(ARG_LABELS unit)
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
+  target_link_libraries(${name} PRIVATE tilewise_internal ${ARG_LIBRARIES} GTest::gtest_main)
+  target_compile_definitions(${name} PRIVATE TILEWISE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60
+    PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
+endfunction()

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// HOW it is computed. make_plan() validates a Problem and chooses kernel and tiles; a Schedule adds
+// the lengths of one step; a Workspace is the memory of one run. Plan and Schedule are immutable
+// and may be shared between threads; a Workspace serves one run at a time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "tilewise/executor.h"
+#include "tilewise/export.h"
+#include "tilewise/problem.h"
+#include "tilewise/tensor.h"
+
+namespace tilewise {
+
+struct PlanOptions {
+  std::string isa = {};          // "": best of this CPU, or TILEWISE_ISA; see available_isas()
+  int threads = 0;               // 0: all workers of the executor
+  Executor* executor = nullptr;  // nullptr: default_executor(); must outlive the plan
+};
+
+struct Step {
+  int64_t batch = 1;
+  int64_t query_length = 0;
+  int64_t kv_length = 0;
+  int64_t query_offset = 0;  // global position of the first query, key, batch entry, head:
+  int64_t key_offset = 0;    // what masks and scores see as q, k, b, h
+  int64_t batch_offset = 0;
+  int64_t head_offset = 0;
+};
+
+class Schedule;
+
+// Shapes; B, N, M = batch, query_length, kv_length of the schedule:
+//   query [B, query_heads, N, head_dim]   key [B, kv_heads, M, head_dim]   value [B, kv_heads, M, value_dim]
+//   bias [B or 1, query_heads or 1, N or 1, M], of the problem's dtype or float32; absent unless has_bias
+//   output [B, query_heads, N, value_dim]
+//   logsumexp [B, query_heads, N, 1], float32 (float64 in a float64 problem), natural logarithm;
+//     optional in forward (data == nullptr)
+// A row that sees no key has output 0 and logsumexp -infinity.
+struct ForwardTensors {
+  Tensor query, key, value, bias, output, logsumexp;
+};
+
+// Gradients have the shapes of what they are gradients of, and the problem's dtype, except:
+//   grad_logsumexp: optional input, as logsumexp;
+//   grad_bias: optional output, shape of bias, float32 (float64 in a float64 problem): it sums
+//     over every axis that bias broadcasts.
+// output and logsumexp are those of forward. Every element of every gradient is written.
+struct BackwardTensors {
+  Tensor query, key, value, bias, output, logsumexp;
+  Tensor grad_output, grad_logsumexp;
+  Tensor grad_query, grad_key, grad_value, grad_bias;
+};
+
+// The memory of one run; 64-byte aligned.
+class TILEWISE_API Workspace {
+ public:
+  explicit Workspace(const class Plan& plan);
+  Workspace(void* memory, size_t bytes) noexcept;  // the caller's; aligned to 64 bytes
+  ~Workspace();
+  Workspace(Workspace&& other) noexcept;
+  Workspace& operator=(Workspace&& other) noexcept;
+  [[nodiscard]] void* data() const noexcept { return data_; }
+  [[nodiscard]] size_t bytes() const noexcept { return bytes_; }
+
+ private:
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+  bool owned_ = false;
+};
+
+class TILEWISE_API Plan {
+ public:
+  struct Data;
+  explicit Plan(std::shared_ptr<const Data> data) : data_(std::move(data)) {}
+
+  [[nodiscard]] Schedule schedule(const Step& step) const;
+  // Enough for every schedule of this plan, forward and backward.
+  [[nodiscard]] size_t workspace_bytes() const noexcept;
+  // [Dao22] Algorithm 1 (Algorithm 2 without dropout). Throws InvalidArgument before anything is written.
+  void forward(const Schedule& schedule, const ForwardTensors& tensors, Workspace& workspace) const;
+  // [Dao22] Algorithm 4.
+  void backward(const Schedule& schedule, const BackwardTensors& tensors, Workspace& workspace) const;
+  // Tiles, words moved, memory, and why: for people.
+  [[nodiscard]] std::string explain(const Schedule& schedule) const;
+  [[nodiscard]] const Problem& problem() const noexcept;  // with every default filled in
+  [[nodiscard]] const std::string& isa() const noexcept;
+  [[nodiscard]] int threads() const noexcept;
+  [[nodiscard]] const Data& data() const noexcept { return *data_; }
+
+ private:
+  std::shared_ptr<const Data> data_;
+};
+
+class TILEWISE_API Schedule {
+ public:
+  struct Data;
+  explicit Schedule(std::shared_ptr<const Data> data) : data_(std::move(data)) {}
+  [[nodiscard]] const Step& step() const noexcept;
+  [[nodiscard]] const Data& data() const noexcept { return *data_; }
+
+ private:
+  std::shared_ptr<const Data> data_;
+};
+
+[[nodiscard]] TILEWISE_API Plan make_plan(const Problem& problem, const PlanOptions& options = {});
+
+}  // namespace tilewise

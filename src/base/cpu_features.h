@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the CPU and the operating system offer to this process.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace tilewise {
+
+struct CpuFeatures {
+  bool avx2_fma_f16c = false;  // AVX2, FMA and F16C, enabled by the system (XCR0)
+  bool avx512 = false;         // F, BW, DQ, VL, CD
+  bool avx512_bf16 = false;
+};
+[[nodiscard]] const CpuFeatures& cpu_features();  // detected once
+
+struct CacheSizes {
+  int64_t l1_data = 0;  // bytes; 0: unknown
+  int64_t l2 = 0;
+  int64_t l3 = 0;
+  int64_t line = 64;
+};
+[[nodiscard]] CacheSizes cache_sizes();
+[[nodiscard]] std::string cpu_name();
+// Threads this process may run at once: min of affinity mask and cgroup quota (v1, v2), at least 1.
+[[nodiscard]] int allowed_threads();
+
+}  // namespace tilewise

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// All that a kernel knows. Plain data, made by engine/: a kernel chooses nothing and reads no
+// environment. This header is included by translation units with instruction-set flags, so it has
+// no standard containers and no inline functions with a body worth sharing.
+#pragma once
+
+#include <cstdint>
+
+#include "base/tile.h"
+#include "tilewise/tensor.h"
+
+namespace tilewise {
+
+struct AttentionShape {
+  int64_t batch;
+  int64_t query_heads;
+  int64_t kv_heads;
+  int64_t query_length;
+  int64_t kv_length;
+  int64_t head_dim;
+  int64_t value_dim;
+};
+
+// Tile sizes of a kernel; no result depends on query_tile, key_tile or on how items are shared
+// out, only speed does (kernels add up in index order and never look across a lane).
+struct Geometry {
+  int64_t query_tile;           // forward: queries of one item (B_r)
+  int64_t key_tile;             // forward: keys of one tile (B_c)
+  int64_t backward_query_tile;  // backward: queries of one tile
+  int64_t backward_key_tile;    // backward: keys of one item
+};
+
+struct ForwardLaunch {
+  AttentionShape shape;
+  Geometry geometry;
+  float scale;        // float32 kernels
+  double scale_f64;   // float64 kernel
+  Tensor query, key, value, bias, output, logsumexp;  // bias, logsumexp: data may be null
+  Band band;
+  TileRows by_query;  // rows of geometry.query_tile queries, runs of geometry.key_tile keys
+};
+
+// An item of the forward: one tile of queries of one query head. Items are independent.
+struct ForwardItem {
+  int64_t batch;
+  int64_t head;
+  int64_t query_tile;
+};
+
+struct BackwardLaunch {
+  AttentionShape shape;
+  Geometry geometry;
+  float scale;
+  double scale_f64;
+  Tensor query, key, value, bias, output, logsumexp, grad_output, grad_logsumexp;
+  Tensor grad_query, grad_key, grad_value, grad_bias;
+  Band band;
+  TileRows by_query;  // rows of backward_query_tile queries, runs of backward_key_tile keys
+  TileRows by_key;    // the transpose
+
+  // Run state, in the workspace. Real is float, or double in the float64 kernel.
+  void* lse;    // Real [batch, query_heads, query_length]: log2(e) * logsumexp
+  void* delta;  // Real, the same shape: rowsum(dO * O) - grad_logsumexp
+  // Accumulators of dQ, Real [slots][query_heads / kv_heads][query_length][head_dim]; item.slot picks one.
+  void* grad_query_accumulator;
+  // turn[slot][head in group][query tile]: how many key tiles have added to dQ of that tile. Zero at start.
+  int32_t* turn;
+  // bias_turn[key tile]: how many (batch, kv head) have added to that column of grad_bias. Zero at
+  // start. Used only where grad_bias broadcasts over batch or heads.
+  int32_t* bias_turn;
+  // careful[batch * kv_heads + kv head] is set to 1 by a kernel that met NaN or infinity where
+  // masked pairs may have mixed it into other rows; such heads run again with item.careful.
+  int32_t* careful;
+};
+
+// An item of the backward: one tile of keys of one kv head, all query heads of its group.
+// Items must be *started* in the order of (batch, kv_head), key tiles ascending within; an item may
+// wait for its predecessors' turns, which have been started before it.
+struct BackwardItem {
+  int64_t batch;
+  int64_t kv_head;
+  int64_t key_tile;
+  int64_t slot;
+  bool careful;
+};
+
+// Rows [row_begin, row_end) of one query head: fills lse and delta, and zeroes grad_query rows that
+// no key tile visits. All rows are prepared before the first BackwardItem starts.
+struct PrepareItem {
+  int64_t batch;
+  int64_t head;
+  int64_t row_begin;
+  int64_t row_end;
+};
+
+// C = alpha * A * B for one pair of matrices, operands of any strides: element (i, j) of A is
+// a[i * a_row + j * a_column]. a, b and c have dtypes of their own; sums are float32 (float64 in the
+// float64 kernel) in index order. accumulate: C += instead of =.
+struct MatmulLaunch {
+  int64_t rows, columns, depth;
+  const void* a; DType a_dtype; int64_t a_row, a_column;
+  const void* b; DType b_dtype; int64_t b_row, b_column;
+  void* c; DType c_dtype; int64_t c_row, c_column;
+  double alpha;
+  bool accumulate;
+};
+
+}  // namespace tilewise
