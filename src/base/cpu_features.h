@@ -21,8 +21,12 @@ struct CacheSizes {
   int64_t line = 64;
 };
 [[nodiscard]] CacheSizes cache_sizes();
+// What Linux says in a folder like /sys/devices/system/cpu/cpu0/cache.
+[[nodiscard]] CacheSizes cache_sizes_from_sysfs(const std::string& folder);
 [[nodiscard]] std::string cpu_name();
 // Threads this process may run at once: min of affinity mask and cgroup quota (v1, v2), at least 1.
 [[nodiscard]] int allowed_threads();
+// The cgroup part of it, rounded up; 0: no limit. The file has the form of /proc/self/cgroup.
+[[nodiscard]] int cgroup_thread_limit(const std::string& membership_file, const std::string& mount);
 
 }  // namespace tilewise
