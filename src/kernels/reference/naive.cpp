@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/reference/naive.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/dtype.h"
+
+namespace tilewise::reference {
+namespace {
+
+int64_t offset(const Tensor& t, int64_t b, int64_t h, int64_t i, int64_t c) {
+  return b * t.strides[0] + h * t.strides[1] + i * t.strides[2] + c * t.strides[3];
+}
+
+// `value` as it reads back after being stored.
+double stored(DType dtype, double value) {
+  uint64_t memory = 0;
+  store_element(&memory, dtype, 0, value);
+  const double rounded = load_element(&memory, dtype, 0);
+  return std::isinf(rounded) && std::isfinite(value) ? value : rounded;
+}
+
+template <class Real>
+struct Naive {
+  Naive(const Inputs& inputs, double start_part)
+      : in(inputs),
+        dtype(inputs.query.dtype),
+        lse_dtype(dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32),
+        start(start_part),
+        kv_length(inputs.key.shape[2]),
+        d(inputs.query.shape[3]),
+        e(inputs.value.shape[3]) {}
+
+  // K and V of one head, transposed, so that the loops over keys are the inner ones.
+  void load_head(int64_t b, int64_t h) {
+    batch = b, head = h, kv_head = h / (in.query.shape[1] / in.key.shape[1]);
+    k = transposed(in.key);
+    v = transposed(in.value);
+    k_rows.resize(k.size());
+    for (int64_t c = 0; c < d; ++c) {
+      for (int64_t j = 0; j < kv_length; ++j) k_rows[j * d + c] = k[c * kv_length + j];
+    }
+  }
+
+  std::vector<Real> transposed(const Tensor& t) const {
+    std::vector<Real> columns(t.shape[3] * kv_length);  // (dim, kv_length)
+    for (int64_t j = 0; j < kv_length; ++j) {
+      for (int64_t c = 0; c < t.shape[3]; ++c) {
+        columns[c * kv_length + j] =
+            Real(load_element(t.data, t.dtype, offset(t, batch, kv_head, j, c)));
+      }
+    }
+    return columns;
+  }
+
+  std::vector<Real> row_of(const Tensor& t, int64_t i) const {
+    std::vector<Real> row(t.shape[3]);
+    for (int64_t c = 0; c < t.shape[3]; ++c) {
+      row[c] = Real(load_element(t.data, t.dtype, offset(t, batch, head, i, c)));
+    }
+    return row;
+  }
+
+  // a . columns, for all keys at once: every sum in index order from its start.
+  std::vector<Real> products(const std::vector<Real>& a, const std::vector<Real>& columns) const {
+    std::vector<Real> sums(kv_length, 0);
+    const int64_t size = static_cast<int64_t>(a.size()), first = int64_t(start * double(size));
+    for (int64_t n = 0; n < size; ++n) {
+      const int64_t c = (first + n) % size;
+      const Real* column = &columns[c * kv_length];
+      for (int64_t j = 0; j < kv_length; ++j) sums[j] += a[c] * column[j];
+    }
+    return sums;
+  }
+
+  // Visible keys of the row, from the start on, and S, stored.
+  void scores(const std::vector<Real>& q_i, int64_t i) {
+    const std::vector<Real> dots = products(q_i, k);
+    keys.clear();
+    s.assign(kv_length, 0);
+    const int64_t first = int64_t(start * double(kv_length));
+    for (int64_t n = 0; n < kv_length; ++n) {
+      const int64_t j = (first + n) % kv_length;
+      if (!is_visible(in.mask, in.query.shape[2], kv_length, in.query_offset, in.key_offset, i,
+                      j)) {
+        continue;
+      }
+      Real score = Real(in.scale) * dots[j];
+      if (in.bias.data != nullptr) {
+        const Real bias = Real(load_element(in.bias.data, in.bias.dtype, bias_offset(i, j)));
+        if (bias == -std::numeric_limits<Real>::infinity()) continue;
+        score += bias;
+      }
+      keys.push_back(j);
+      s[j] = Real(stored(dtype, score));
+    }
+  }
+
+  int64_t bias_offset(int64_t i, int64_t j) const {
+    return offset(in.bias, in.bias.shape[0] == 1 ? 0 : batch, in.bias.shape[1] == 1 ? 0 : head,
+                  in.bias.shape[2] == 1 ? 0 : i, j);
+  }
+
+  // exp(S - m) and its sum; m + log(sum), rounded as logsumexp is.
+  Real softmax(std::vector<Real>& p, Real& sum) const {
+    Real m = -std::numeric_limits<Real>::infinity();
+    for (int64_t j : keys) m = std::max(m, s[j]);
+    p.assign(kv_length, 0);
+    sum = 0;
+    for (int64_t j : keys) sum += p[j] = std::exp(s[j] - m);
+    return keys.empty() ? m : Real(m + std::log(sum));
+  }
+
+  const Inputs& in;
+  DType dtype, lse_dtype;
+  double start;
+  int64_t kv_length, d, e;
+  int64_t batch = -1, head = -1, kv_head = -1;
+  std::vector<Real> k, v;     // (head_dim, kv_length), (value_dim, kv_length)
+  std::vector<Real> k_rows;   // (kv_length, head_dim)
+  std::vector<int64_t> keys;  // visible
+  std::vector<Real> s;        // (kv_length)
+};
+
+template <class Real>
+Outputs forward_as(const Inputs& in, const std::vector<Row>& rows, double start) {
+  Naive<Real> naive(in, start);
+  Outputs out;
+  std::vector<Real> p;
+  for (const Row& row : rows) {
+    if (row.batch != naive.batch || row.head != naive.head) naive.load_head(row.batch, row.head);
+    naive.scores(naive.row_of(in.query, row.query), row.query);
+    Real sum = 0;
+    out.logsumexp.push_back(naive.softmax(p, sum));
+    for (int64_t j : naive.keys) p[j] = Real(stored(naive.dtype, p[j] / sum));
+    for (int64_t c = 0; c < naive.e; ++c) {
+      Real o = 0;
+      for (int64_t j : naive.keys) o += p[j] * naive.v[c * naive.kv_length + j];
+      out.output.push_back(stored(naive.dtype, o));
+    }
+  }
+  return out;
+}
+
+int64_t elements(const Tensor& t) { return t.shape[0] * t.shape[1] * t.shape[2] * t.shape[3]; }
+
+template <class Real>
+Gradients backward_as(const Inputs& in, const std::vector<Row>& rows, double start) {
+  Naive<Real> naive(in, start);
+  const int64_t d = naive.d, e = naive.e, kv_length = naive.kv_length;
+  const bool has_bias = in.bias.data != nullptr;
+  Tensor dense_bias = Tensor::bhsd(nullptr, DType::kFloat64, in.bias.shape[0], in.bias.shape[1],
+                                   in.bias.shape[2], in.bias.shape[3]);
+  std::vector<Real> dq(elements(in.query)), dk(elements(in.key)), dv(elements(in.value));
+  std::vector<Real> dbias(has_bias ? elements(in.bias) : 0);
+  std::vector<Real> p;
+  for (const Row& row : rows) {
+    const int64_t b = row.batch, h = row.head, i = row.query;
+    if (b != naive.batch || h != naive.head) naive.load_head(b, h);
+    const auto q_i = naive.row_of(in.query, i), do_i = naive.row_of(in.grad_output, i);
+    naive.scores(q_i, i);
+    Real sum = 0;
+    const Real lse = naive.softmax(p, sum);
+    const std::vector<Real> dots = naive.products(do_i, naive.v);
+    Real delta = 0;
+    std::vector<Real> dp(kv_length);
+    for (int64_t j : naive.keys) {
+      p[j] = Real(stored(naive.dtype, std::exp(naive.s[j] - lse)));
+      dp[j] = Real(stored(naive.dtype, dots[j]));
+      delta += p[j] * dp[j];
+    }
+    if (in.grad_logsumexp.data != nullptr) {
+      delta -= Real(load_element(in.grad_logsumexp.data, in.grad_logsumexp.dtype,
+                                 offset(in.grad_logsumexp, b, h, i, 0)));
+    }
+    Real* dq_i = &dq[((b * in.query.shape[1] + h) * in.query.shape[2] + i) * d];
+    for (int64_t j : naive.keys) {
+      const Real ds = Real(stored(naive.dtype, p[j] * (dp[j] - delta)));
+      const int64_t key_row = (b * in.key.shape[1] + naive.kv_head) * kv_length + j;
+      for (int64_t c = 0; c < d; ++c) dq_i[c] += ds * naive.k_rows[j * d + c];
+      for (int64_t c = 0; c < d; ++c) dk[key_row * d + c] += ds * q_i[c];
+      for (int64_t c = 0; c < e; ++c) dv[key_row * e + c] += p[j] * do_i[c];
+      if (has_bias) {
+        dbias[offset(dense_bias, in.bias.shape[0] == 1 ? 0 : b, in.bias.shape[1] == 1 ? 0 : h,
+                     in.bias.shape[2] == 1 ? 0 : i, j)] += ds;
+      }
+    }
+  }
+  const auto rounded = [&](const std::vector<Real>& x, DType dtype, double factor) {
+    std::vector<double> y(x.size());
+    for (size_t n = 0; n < x.size(); ++n) y[n] = stored(dtype, Real(factor) * x[n]);
+    return y;
+  };
+  return {rounded(dq, naive.dtype, in.scale), rounded(dk, naive.dtype, in.scale),
+          rounded(dv, naive.dtype, 1), rounded(dbias, naive.lse_dtype, 1)};
+}
+
+}  // namespace
+
+Outputs naive_forward_rows(const Inputs& inputs, const std::vector<Row>& rows, double start) {
+  return inputs.query.dtype == DType::kFloat64 ? forward_as<double>(inputs, rows, start)
+                                               : forward_as<float>(inputs, rows, start);
+}
+
+Gradients naive_backward_rows(const Inputs& inputs, const std::vector<Row>& rows, double start) {
+  return inputs.query.dtype == DType::kFloat64 ? backward_as<double>(inputs, rows, start)
+                                               : backward_as<float>(inputs, rows, start);
+}
+
+}  // namespace tilewise::reference

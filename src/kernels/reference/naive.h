@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// Naive attention in the precision of the inputs: the three passes of the paper's Algorithm 0 and
+// the standard backward (appendix B), as anybody would write them. Its error against reference.h is
+// the measure of every tolerance (verify/tolerance.h).
+//
+// Dot products and sums are float32 (float64 for float64 inputs) in index order; S and P, and in
+// the backward dP and dS, are stored in the dtype, as outputs are. The backward is given logsumexp
+// as plan.h passes it, in float32: P = exp(S - lse). A value beyond the range of fp16 stays as it
+// is, so that the measure is finite wherever the exact result is.
+#pragma once
+
+#include <vector>
+
+#include "kernels/reference/reference.h"
+
+namespace tilewise::reference {
+
+// Results are rounded to the dtype (logsumexp and grad_bias to float32, or float64).
+// `start` in [0, 1) moves the first index of every dot product and row sum by that part of its
+// length, cyclically: another equally naive order, another sample of the naive error.
+[[nodiscard]] Outputs naive_forward_rows(const Inputs& inputs, const std::vector<Row>& rows,
+                                         double start = 0);
+[[nodiscard]] Gradients naive_backward_rows(const Inputs& inputs, const std::vector<Row>& rows,
+                                            double start = 0);
+
+}  // namespace tilewise::reference
