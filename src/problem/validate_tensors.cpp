@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "problem/validate_tensors.h"
+
+#include "base/dtype.h"
+#include "problem/memory_overlap.h"
+#include "problem/reject.h"
+
+namespace tilewise {
+namespace {
+
+enum class Access { kRead, kWritten };
+enum class Presence { kRequired, kOptional };
+
+struct Argument {
+  const char* name;
+  const Tensor* tensor;
+  Access access;
+};
+
+bool is_known(DType dtype) {
+  const auto code = static_cast<int32_t>(dtype);
+  return code >= 0 && code <= 3;
+}
+
+std::string dtype_text(DType dtype) {
+  return is_known(dtype) ? dtype_name(dtype)
+                         : "code " + std::to_string(static_cast<int32_t>(dtype));
+}
+
+// Collects the arguments of one call and checks each as it comes; the pairs last.
+class ArgumentChecker {
+ public:
+  ArgumentChecker(const char* operation, const Problem& problem, const Step& step)
+      : operation_(operation), problem_(problem), step_(step) {}
+
+  // [batch, heads, length, dim]; heads, lengths and dims are named for the message.
+  struct Axis {
+    int64_t extent;
+    const char* name;
+    bool may_broadcast = false;
+  };
+  Axis batch(bool may_broadcast = false) const { return {step_.batch, "batch", may_broadcast}; }
+  Axis query_heads(bool may_broadcast = false) const {
+    return {problem_.query_heads, "query_heads", may_broadcast};
+  }
+  Axis kv_heads() const { return {problem_.kv_heads, "kv_heads"}; }
+  Axis queries(bool may_broadcast = false) const {
+    return {step_.query_length, "query_length", may_broadcast};
+  }
+  Axis keys() const { return {step_.kv_length, "kv_length"}; }
+  Axis head_dim() const { return {problem_.head_dim, "head_dim"}; }
+  Axis value_dim() const { return {problem_.value_dim, "value_dim"}; }
+  Axis one() const { return {1, "one number per row"}; }
+
+  DType real() const {
+    return problem_.dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
+  }
+
+  void query_like(const char* name, const Tensor& tensor, Access access) {
+    check(name, tensor, access, problem_.dtype, {batch(), query_heads(), queries(), head_dim()});
+  }
+  void output_like(const char* name, const Tensor& tensor, Access access) {
+    check(name, tensor, access, problem_.dtype, {batch(), query_heads(), queries(), value_dim()});
+  }
+  void key_like(const char* name, const Tensor& tensor, Access access) {
+    check(name, tensor, access, problem_.dtype, {batch(), kv_heads(), keys(), head_dim()});
+  }
+  void value_like(const char* name, const Tensor& tensor, Access access) {
+    check(name, tensor, access, problem_.dtype, {batch(), kv_heads(), keys(), value_dim()});
+  }
+  void row_numbers(const char* name, const Tensor& tensor, Access access, Presence presence) {
+    if (presence == Presence::kOptional && tensor.data == nullptr) return;
+    check(name, tensor, access, real(), {batch(), query_heads(), queries(), one()});
+  }
+  void bias(const Tensor& tensor) {
+    if (!problem_.has_bias) {
+      if (tensor.data == nullptr) return;
+      reject(operation_, "bias.data", "given", "null, as the problem has no bias",
+             "set problem.has_bias");
+    }
+    if (tensor.dtype != real() && tensor.dtype != problem_.dtype) {
+      reject_part("bias", ".dtype", dtype_text(tensor.dtype),
+                  std::string(dtype_name(problem_.dtype)) + " or " + dtype_name(real()));
+    }
+    check("bias", tensor, Access::kRead, tensor.dtype,
+          {batch(true), query_heads(true), queries(true), keys()});
+  }
+  void grad_bias(const Tensor& tensor, const Tensor& bias) {
+    if (tensor.data == nullptr) return;
+    if (!problem_.has_bias) {
+      reject(operation_, "grad_bias.data", "given", "null, as the problem has no bias",
+             "set problem.has_bias");
+    }
+    check("grad_bias", tensor, Access::kWritten, real(),
+          {Axis{bias.shape[0], "as bias"}, Axis{bias.shape[1], "as bias"},
+           Axis{bias.shape[2], "as bias"}, Axis{bias.shape[3], "as bias"}});
+  }
+
+  // Every written tensor against every other one.
+  void check_overlaps() const {
+    for (int i = 0; i < count_; ++i) {
+      if (arguments_[i].access != Access::kWritten) continue;
+      for (int j = 0; j < count_; ++j) {
+        if (j == i || (j < i && arguments_[j].access == Access::kWritten)) continue;
+        if (!share_memory(*arguments_[i].tensor, *arguments_[j].tensor)) continue;
+        reject(operation_, arguments_[i].name,
+               std::string("in the memory of ") + arguments_[j].name, "memory of its own",
+               "nothing is computed in place");
+      }
+    }
+  }
+
+ private:
+  [[noreturn]] void reject_part(const char* name, const std::string& part, const std::string& got,
+                                const std::string& expected, const std::string& hint = "") const {
+    reject(operation_, name + part, got, expected, hint);
+  }
+
+  void check(const char* name, const Tensor& tensor, Access access, DType dtype,
+             const Axis (&axes)[4]) {
+    if (tensor.dtype != dtype) {
+      reject_part(name, ".dtype", dtype_text(tensor.dtype), dtype_name(dtype));
+    }
+    for (int axis = 0; axis < 4; ++axis) check_axis(name, tensor, axis, axes[axis]);
+    if (is_empty(tensor)) return;
+    check_memory(name, tensor, access);
+    arguments_[count_++] = {name, &tensor, access};
+  }
+
+  void check_axis(const char* name, const Tensor& tensor, int axis, const Axis& expected) const {
+    const int64_t got = tensor.shape[axis];
+    if (got == expected.extent || (expected.may_broadcast && got == 1)) return;
+    reject_part(name, ".shape[" + std::to_string(axis) + "]", text_of(got),
+                (expected.may_broadcast ? "1 or " : "") + text_of(expected.extent) + " (" +
+                    expected.name + ")");
+  }
+
+  void check_memory(const char* name, const Tensor& tensor, Access access) const {
+    if (tensor.data == nullptr) {
+      reject_part(name, ".data", "null", "the address of the first element");
+    }
+    const auto address = reinterpret_cast<uintptr_t>(tensor.data);
+    const int64_t size = dtype_bytes(tensor.dtype);
+    if (address % static_cast<uintptr_t>(size) != 0) {
+      reject_part(
+          name, ".data",
+          std::to_string(address % static_cast<uintptr_t>(size)) + " bytes past an aligned address",
+          "a multiple of " + text_of(size) + " bytes (" + dtype_name(tensor.dtype) + ")");
+    }
+    ByteRange range;
+    if (!byte_range(tensor, range)) {
+      reject_part(name, ".strides", text_of(tensor.strides),
+                  "offsets inside the address space for shape " + text_of(tensor.shape));
+    }
+    if (access == Access::kWritten && aliases_itself(tensor)) {
+      reject_part(name, ".strides", text_of(tensor.strides),
+                  "an own address for every element of shape " + text_of(tensor.shape),
+                  "only inputs may broadcast");
+    }
+  }
+
+  const char* operation_;
+  const Problem& problem_;
+  const Step& step_;
+  Argument arguments_[12] = {};
+  int count_ = 0;
+};
+
+void require_apart(const char* operation, const void* data, size_t bytes, const char* name,
+                   const Tensor& tensor) {
+  if (tensor.data == nullptr || is_empty(tensor)) return;
+  const auto begin = static_cast<int64_t>(reinterpret_cast<uintptr_t>(data));
+  const int64_t end = begin + static_cast<int64_t>(bytes);
+  // Interleaving a workspace with a tensor has no use: ranges are precise enough here.
+  ByteRange range;
+  if (byte_range(tensor, range) && (range.end <= begin || end <= range.begin)) return;
+  reject(operation, "workspace", std::string("in the memory of ") + name, "memory of its own");
+}
+
+}  // namespace
+
+void validate_forward(const Problem& problem, const Step& step, const ForwardTensors& tensors,
+                      const char* operation) {
+  ArgumentChecker checker(operation, problem, step);
+  checker.query_like("query", tensors.query, Access::kRead);
+  checker.key_like("key", tensors.key, Access::kRead);
+  checker.value_like("value", tensors.value, Access::kRead);
+  checker.bias(tensors.bias);
+  checker.output_like("output", tensors.output, Access::kWritten);
+  checker.row_numbers("logsumexp", tensors.logsumexp, Access::kWritten, Presence::kOptional);
+  checker.check_overlaps();
+}
+
+void validate_backward(const Problem& problem, const Step& step, const BackwardTensors& tensors,
+                       const char* operation) {
+  ArgumentChecker checker(operation, problem, step);
+  checker.query_like("query", tensors.query, Access::kRead);
+  checker.key_like("key", tensors.key, Access::kRead);
+  checker.value_like("value", tensors.value, Access::kRead);
+  checker.bias(tensors.bias);
+  checker.output_like("output", tensors.output, Access::kRead);
+  checker.row_numbers("logsumexp", tensors.logsumexp, Access::kRead, Presence::kRequired);
+  checker.output_like("grad_output", tensors.grad_output, Access::kRead);
+  checker.row_numbers("grad_logsumexp", tensors.grad_logsumexp, Access::kRead, Presence::kOptional);
+  checker.query_like("grad_query", tensors.grad_query, Access::kWritten);
+  checker.key_like("grad_key", tensors.grad_key, Access::kWritten);
+  checker.value_like("grad_value", tensors.grad_value, Access::kWritten);
+  checker.grad_bias(tensors.grad_bias, tensors.bias);
+  checker.check_overlaps();
+}
+
+void validate_apart(const void* data, size_t bytes, const ForwardTensors& tensors,
+                    const char* operation) {
+  require_apart(operation, data, bytes, "query", tensors.query);
+  require_apart(operation, data, bytes, "key", tensors.key);
+  require_apart(operation, data, bytes, "value", tensors.value);
+  require_apart(operation, data, bytes, "bias", tensors.bias);
+  require_apart(operation, data, bytes, "output", tensors.output);
+  require_apart(operation, data, bytes, "logsumexp", tensors.logsumexp);
+}
+
+void validate_apart(const void* data, size_t bytes, const BackwardTensors& tensors,
+                    const char* operation) {
+  const ForwardTensors forward = {tensors.query, tensors.key,    tensors.value,
+                                  tensors.bias,  tensors.output, tensors.logsumexp};
+  validate_apart(data, bytes, forward, operation);
+  require_apart(operation, data, bytes, "grad_output", tensors.grad_output);
+  require_apart(operation, data, bytes, "grad_logsumexp", tensors.grad_logsumexp);
+  require_apart(operation, data, bytes, "grad_query", tensors.grad_query);
+  require_apart(operation, data, bytes, "grad_key", tensors.grad_key);
+  require_apart(operation, data, bytes, "grad_value", tensors.grad_value);
+  require_apart(operation, data, bytes, "grad_bias", tensors.grad_bias);
+}
+
+}  // namespace tilewise
