@@ -11,12 +11,14 @@ namespace tilewise {
 // The kernel of one arithmetic on one instruction set. scratch: 64-byte aligned, one per worker,
 // contents arbitrary at the start of an item.
 struct Kernel {
-  const char* arithmetic;  // "fp32": inputs of any dtype up to 32 bits, converted as they are packed; "bf16"; "fp64"
-  // query_tile and backward tiles are a proposal that the plan may change to any multiple of query_unit.
+  const char* arithmetic;  // "fp32": inputs of any dtype up to 32 bits, converted as they are
+                           // packed; "bf16"; "fp64"
+  // query_tile and backward tiles are a proposal that the plan may change to any multiple of
+  // query_unit.
   Geometry (*geometry)(int64_t head_dim, int64_t value_dim);
-  int64_t query_unit;      // query_tile must be a multiple (lanes x vectors of one register block)
+  int64_t query_unit;  // query_tile must be a multiple (lanes x vectors of one register block)
   int64_t (*forward_scratch_bytes)(const AttentionShape&, const Geometry&);
-  void (*forward)(const ForwardLaunch&, const ForwardItem&, void* scratch) ;
+  void (*forward)(const ForwardLaunch&, const ForwardItem&, void* scratch);
   int64_t (*backward_scratch_bytes)(const AttentionShape&, const Geometry&);
   void (*backward_prepare)(const BackwardLaunch&, const PrepareItem&);
   void (*backward)(const BackwardLaunch&, const BackwardItem&, void* scratch);
@@ -28,8 +30,8 @@ enum class Isa : int32_t { kScalar = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Bf16 = 3 
 
 struct KernelTable {
   Isa isa;
-  const char* name;           // "scalar", "avx2", "avx512", "avx512bf16"
-  const Kernel* kernels[4];   // by DType; never null: float64 is the scalar kernel everywhere
+  const char* name;          // "scalar", "avx2", "avx512", "avx512bf16"
+  const Kernel* kernels[4];  // by DType; never null: float64 is the scalar kernel everywhere
 };
 
 }  // namespace tilewise

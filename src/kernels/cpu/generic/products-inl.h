@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// The register blocks of every product: kRows x NV accumulators, A by scalar broadcast, B by
+// vectors.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/generic/macros.h"
+
+namespace {
+
+// Rows of words; row r starts at data + r * stride bytes. A broadcasts from it, so neither K nor
+// (in fp32) V is ever copied.
+struct Rows {
+  const char* data;
+  int64_t stride;  // bytes
+  const char* row(int64_t r) const { return data + r * stride; }
+};
+
+template <class X>
+inline constexpr int kWidth = X::kLanes* X::kVectors;  // lanes of a tile of S^T, P^T, O^T
+
+template <class X>
+TILEWISE_INLINE typename X::Vec broadcast_word(const char* p) {
+  typename X::Real word;
+  __builtin_memcpy(&word, p, sizeof(word));
+  return X::broadcast(word);
+}
+
+// s = A B: A is kRows rows of depth words, B is (depth, kWidth) words, from lane vector 0 of b on.
+template <class X, int NV>
+TILEWISE_INLINE void multiply_abt(typename X::Vec (&s)[X::kRows][NV], const Rows& a,
+                                  const typename X::Real* b, int64_t depth) {
+  using Vec = typename X::Vec;
+  TILEWISE_UNROLL for (int i = 0; i < X::kRows; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
+      s[i][j] = Vec{};
+  const char* word = a.data;
+  const int64_t stride = a.stride;
+#pragma GCC unroll 2
+  for (int64_t d = 0; d < depth; ++d) {
+    Vec column[NV];
+    TILEWISE_UNROLL for (int j = 0; j < NV; ++j) column[j] = X::load(b + j * X::kLanes);
+    TILEWISE_UNROLL for (int i = 0; i < X::kRows; ++i) {
+      const Vec x = broadcast_word<X>(word + i * stride);
+      TILEWISE_UNROLL for (int j = 0; j < NV; ++j) s[i][j] = X::dot(s[i][j], x, column[j]);
+    }
+    b += kWidth<X>;
+    word += sizeof(typename X::Real);
+  }
+}
+
+// Adds words [begin, end) of the contracted index to lane vectors [J0, J1) of c: kRows rows of A^T
+// (A stored as rows of the contracted index, so that row k holds the kRows words at a.row(k)) times
+// B. careful: see hide_masked.
+template <class X, int NV, int J0, int J1, bool kCareful>
+TILEWISE_INLINE void multiply_add_words(typename X::Vec (&c)[X::kRows][NV], const Rows& a,
+                                        const typename X::Real* b, int64_t begin, int64_t end) {
+  using Vec = typename X::Vec;
+  const char* word = a.row(begin);
+  b += begin * kWidth<X>;
+#pragma GCC unroll 2
+  for (int64_t k = begin; k < end; ++k) {
+    Vec row[NV];
+    TILEWISE_UNROLL for (int j = J0; j < J1; ++j) row[j] = X::load(b + j * X::kLanes);
+    TILEWISE_UNROLL for (int i = 0; i < X::kRows; ++i) {
+      const Vec x = broadcast_word<X>(word + i * sizeof(typename X::Real));
+      TILEWISE_UNROLL for (int j = J0; j < J1; ++j) c[i][j] =
+          X::dot(c[i][j], kCareful ? X::hide_masked(x, row[j]) : x, row[j]);
+    }
+    b += kWidth<X>;
+    word += a.stride;
+  }
+}
+
+}  // namespace

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is visible inside one tile, in units of the register blocks: the rest is neither computed
+// nor read. A tile has rows (keys in the forward, queries in the backward) and lanes (the other).
+#pragma once
+
+#include <cstdint>
+
+#include "base/tile.h"
+#include "kernels/cpu/generic/products-inl.h"
+
+namespace {
+
+// Rows come in units of 8: whether a row's reference m is raised is decided per unit, so units are
+// counted from key 0, never from where a tile or a window starts.
+inline constexpr int kUnit = 8;
+inline constexpr int kMaxRows = 256;  // rows of a tile
+
+// Rows [begin, end) of the tile, lane vectors [j0, j1): visible where the bits say so, everywhere
+// if not masked. begin and end are multiples of kUnit.
+struct Segment {
+  int begin;
+  int end;
+  int j0;
+  int j1;
+  bool masked;
+};
+
+template <class X>
+struct VisibleTile {
+  Segment segments[kMaxRows / kUnit];
+  int count;
+  uint16_t bits[kMaxRows][X::kVectors];  // written for masked segments only
+
+  bool partial() const {
+    for (int i = 0; i < count; ++i)
+      if (segments[i].masked) return true;
+    return false;
+  }
+  void add(const Segment& s) {
+    if (count > 0) {
+      Segment& last = segments[count - 1];
+      if (last.end == s.begin && last.j0 == s.j0 && last.j1 == s.j1 && last.masked == s.masked) {
+        last.end = s.end;
+        return;
+      }
+    }
+    segments[count++] = s;
+  }
+};
+
+// Row r and lane l see each other iff lo <= sign * (r - l) + shift <= hi, where sign = 1 if rows
+// are keys and -1 if rows are queries. Rows at or beyond `rows` see nothing.
+template <class X>
+void find_visible(VisibleTile<X>& tile, const tilewise::Band& band, int sign, int64_t shift,
+                  int rows, int vectors) {
+  constexpr int L = X::kLanes;
+  // In terms of lanes: row r sees the lanes [r + first, r + last].
+  const int64_t far = int64_t{1} << 40;
+  const auto limit = [far](int64_t x) { return x < -far ? -far : x > far ? far : x; };
+  const int64_t first = sign > 0 ? shift - limit(band.hi) : limit(band.lo) - shift;
+  const int64_t last = sign > 0 ? shift - limit(band.lo) : limit(band.hi) - shift;
+  tile.count = 0;
+  for (int r = 0; r < rows; r += kUnit) {
+    const int valid = rows - r < kUnit ? rows - r : kUnit;
+    int j0 = vectors, j1 = 0;
+    bool masked = valid < kUnit;
+    for (int j = 0; j < vectors; ++j) {
+      const int64_t lane = j * L;
+      if (lane + L - 1 < r + first || lane > r + valid - 1 + last || first > last) continue;
+      if (j < j0) j0 = j;
+      j1 = j + 1;
+      masked |= lane < r + valid - 1 + first || lane + L - 1 > r + last;
+    }
+    if (j0 >= j1) continue;
+    if (masked)
+      for (int i = 0; i < kUnit; ++i)
+        for (int j = j0; j < j1; ++j) {
+          const int64_t a = r + i + first - j * L,
+                        b = r + i + last - j * L;  // visible lanes [a, b]
+          const uint32_t from = a <= 0 ? ~0u : a >= L ? 0u : ~0u << a;
+          const uint32_t to = b >= L - 1 ? ~0u : b < 0 ? 0u : ~(~0u << (b + 1));
+          tile.bits[r + i][j] = i < valid ? static_cast<uint16_t>(from & to & ((1u << L) - 1)) : 0;
+        }
+    tile.add({r, r + kUnit, j0, j1, masked});
+  }
+}
+
+// Every pair of a tile of `rows` rows is visible.
+template <class X>
+void all_visible(VisibleTile<X>& tile, int rows, int vectors) {
+  find_visible<X>(tile, tilewise::Band{}, 1, 0, rows, vectors);
+}
+
+}  // namespace
