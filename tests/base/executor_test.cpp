@@ -149,6 +149,7 @@ TEST(Executor, AChildForkedWhileThePoolIsBusyIsFree) {
 }
 
 TEST(Executor, ThreadsAreJoinedAtExit) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");  // a new process, not a fork of this one
   EXPECT_EXIT(
       {
         if (!each_worker_once(4)) std::exit(1);
