@@ -273,6 +273,12 @@ SafetensorsHeader parse_header(std::string_view text, int64_t file_bytes, const 
                                                        static_cast<unsigned char>(text[0]));
     throw InvalidArgument(message(operation, "header", got, "a JSON object"));
   }
+  // The JSON parser takes a zero byte for the end of its input.
+  if (const size_t zero = text.find('\0'); zero != std::string_view::npos) {
+    throw InvalidArgument(message(operation, "header",
+                                  fmt::format("not valid JSON at its byte {}", zero + 1),
+                                  "a JSON object"));
+  }
   HeaderEvents events(header, operation);
   Json::sax_parse(text.begin(), text.end(), &events);
   check_layout(header, file_bytes - header.data_begin, operation);
