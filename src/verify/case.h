@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// One problem with its data, as a line of text:
+//   b=2 hq=6 hkv=3 n=37 m=101 d=40 e=72 dtype=bf16 mask=window:7,0 bias=hk k=bshd~s seed=9
+// What is left out has its default; the line says everything, so that a failure can be repeated.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/random.h"
+#include "tilewise/tensor.h"
+#include "verify/guarded_memory.h"
+#include "verify/layout.h"
+
+namespace tilewise::verify {
+
+enum class Values {
+  kNormal,    // N(0, 1)
+  kLarge,     // scores a hundred times as large
+  kHuge,      // scores up to ten million
+  kGrowing,   // scores that grow along the keys: every key tile brings a new maximum
+  kFalling,   // the largest score comes first
+  kConstant,  // all keys are equal
+  kTiny,      // numbers below the smallest normal one
+};
+
+enum class NotANumber {
+  kNone,
+  kKey,     // in one key
+  kValue,   // in one value
+  kQuery,   // in one query
+  kUnseen,  // in every key and value that no query sees, every query and gradient that sees no key
+};
+
+struct Case {
+  int64_t batch = 1, query_heads = 1, kv_heads = 1;
+  int64_t query_length = 1, kv_length = 1;
+  int64_t head_dim = 1, value_dim = 1;
+  DType dtype = DType::kFloat32;
+  std::string mask = "none";
+  double scale = 0;  // 0: the default of Problem
+  int64_t query_offset = 0, key_offset = 0;
+  std::string bias = "none";  // axes that it has, the rest broadcasts: "k", "hk", "bhnk", ...
+  DType bias_dtype = DType::kFloat32;
+  double bias_minus_infinity = 0;  // part of the entries
+  bool has_grad_logsumexp = false;
+  bool is_packed =
+      false;  // q, k, v in one tensor [b, s, hq + 2 hkv, d], and so are their gradients
+  Layout query, key, value, output, gradient;
+  Values values = Values::kNormal;
+  NotANumber not_a_number = NotANumber::kNone;
+  Flush flush = Flush::kRight;
+  uint64_t seed = 0;
+};
+
+[[nodiscard]] std::string case_text(const Case& c);
+// Throws InvalidArgument for a line that is not one of case_text().
+[[nodiscard]] Case case_from_text(const std::string& text);
+
+[[nodiscard]] Case random_case(uint64_t seed, uint64_t index);
+
+// What is special about it, as (feature, value): to count what was drawn.
+[[nodiscard]] std::vector<std::pair<std::string, std::string>> features(const Case& c);
+
+}  // namespace tilewise::verify

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "verify/case_memory.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "base/dtype.h"
+#include "base/random.h"
+
+namespace tilewise::verify {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+constexpr uint8_t kPoison = 0xff;
+
+int64_t index_of(const Tensor& t, int64_t b, int64_t h, int64_t i, int64_t c) {
+  return b * t.strides[0] + h * t.strides[1] + i * t.strides[2] + c * t.strides[3];
+}
+
+// body(b, h, i, c, element index)
+template <class Body>
+void for_each_element(const Tensor& t, Body&& body) {
+  for (int64_t b = 0; b < t.shape[0]; ++b) {
+    for (int64_t h = 0; h < t.shape[1]; ++h) {
+      for (int64_t i = 0; i < t.shape[2]; ++i) {
+        for (int64_t c = 0; c < t.shape[3]; ++c) body(b, h, i, c, index_of(t, b, h, i, c));
+      }
+    }
+  }
+}
+
+template <class Value>
+void fill_tensor(const Tensor& t, Value&& value) {
+  for_each_element(t, [&](int64_t b, int64_t h, int64_t i, int64_t c, int64_t index) {
+    store_element(t.data, t.dtype, index, value(b, h, i, c));
+  });
+}
+
+void fill_row(const Tensor& t, int64_t b, int64_t h, int64_t i, double value) {
+  for (int64_t c = 0; c < t.shape[3]; ++c) {
+    store_element(t.data, t.dtype, index_of(t, b, h, i, c), value);
+  }
+}
+
+// Below the smallest normal number.
+double tiny_of(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat16:
+      return 0x1p-20;
+    case DType::kFloat64:
+      return 0x1p-1040;
+    default:
+      return 0x1p-132;
+  }
+}
+
+DType wide(DType dtype) { return dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32; }
+
+bool has_axis(const Case& c, char axis) { return c.bias.find(axis) != std::string::npos; }
+
+}  // namespace
+
+std::vector<double> dense(const Tensor& tensor) {
+  std::vector<double> values;
+  values.reserve(tensor.shape[0] * tensor.shape[1] * tensor.shape[2] * tensor.shape[3]);
+  for_each_element(tensor, [&](int64_t, int64_t, int64_t, int64_t, int64_t index) {
+    values.push_back(load_element(tensor.data, tensor.dtype, index));
+  });
+  return values;
+}
+
+CaseMemory::CaseMemory(const Case& c) : case_(c) {
+  const int64_t b = c.batch, n = c.query_length, m = c.kv_length;
+  BackwardTensors& t = tensors_;
+  if (c.is_packed) {
+    add_packed("qkv", inputs_, t.query, t.key, t.value);
+    add_packed("grad_qkv", outputs_, t.grad_query, t.grad_key, t.grad_value);
+  } else {
+    t.query = add("query", inputs_, c.dtype, c.query, b, c.query_heads, n, c.head_dim);
+    t.key = add("key", inputs_, c.dtype, c.key, b, c.kv_heads, m, c.head_dim);
+    t.value = add("value", inputs_, c.dtype, c.value, b, c.kv_heads, m, c.value_dim);
+    t.grad_query =
+        add("grad_query", outputs_, c.dtype, c.gradient, b, c.query_heads, n, c.head_dim);
+    t.grad_key = add("grad_key", outputs_, c.dtype, c.gradient, b, c.kv_heads, m, c.head_dim);
+    t.grad_value = add("grad_value", outputs_, c.dtype, c.gradient, b, c.kv_heads, m, c.value_dim);
+  }
+  if (c.bias != "none") {
+    const int64_t shape[] = {has_axis(c, 'b') ? b : 1, has_axis(c, 'h') ? c.query_heads : 1,
+                             has_axis(c, 'n') ? n : 1};
+    t.bias = add("bias", inputs_, c.bias_dtype, {}, shape[0], shape[1], shape[2], m);
+    t.grad_bias = add("grad_bias", outputs_, wide(c.dtype), {}, shape[0], shape[1], shape[2], m);
+  }
+  t.grad_output = add("grad_output", inputs_, c.dtype, c.output, b, c.query_heads, n, c.value_dim);
+  if (c.has_grad_logsumexp) {
+    t.grad_logsumexp = add("grad_logsumexp", inputs_, wide(c.dtype), {}, b, c.query_heads, n, 1);
+  }
+  t.output = add("output", outputs_, c.dtype, c.output, b, c.query_heads, n, c.value_dim);
+  t.logsumexp = add("logsumexp", outputs_, wide(c.dtype), {}, b, c.query_heads, n, 1);
+  fill();
+  place_not_a_number();
+  for (Block& block : inputs_) block.memory.make_read_only();
+}
+
+Tensor CaseMemory::add(const std::string& name, std::vector<Block>& blocks, DType dtype,
+                       const Layout& layout, int64_t batch, int64_t heads, int64_t length,
+                       int64_t dim) {
+  Tensor t = Tensor::bhsd(nullptr, dtype, batch, heads, length, dim);
+  const Placement placement = place(layout, t.shape);
+  std::copy(placement.strides, placement.strides + 4, t.strides);
+  const int64_t size = dtype_bytes(dtype);
+  blocks.push_back({name, GuardedMemory(placement.elements * size, case_.flush, kPoison), {}});
+  t.data = blocks.back().memory.data() + placement.origin * size;
+  blocks.back().tensors = {t};
+  return t;
+}
+
+void CaseMemory::add_packed(const std::string& name, std::vector<Block>& blocks, Tensor& query,
+                            Tensor& key, Tensor& value) {
+  const Case& c = case_;
+  Layout layout;
+  layout.order = "bshd";
+  const Tensor all = add(name, blocks, c.dtype, layout, c.batch, c.query_heads + 2 * c.kv_heads,
+                         c.query_length, c.head_dim);
+  const auto heads = [&](int64_t first, int64_t count) {
+    Tensor t = all;
+    t.data = static_cast<uint8_t*>(all.data) + first * all.strides[1] * dtype_bytes(all.dtype);
+    t.shape[1] = count;
+    return t;
+  };
+  query = heads(0, c.query_heads);
+  key = heads(c.query_heads, c.kv_heads);
+  value = heads(c.query_heads + c.kv_heads, c.kv_heads);
+}
+
+void CaseMemory::fill() {
+  const Case& c = case_;
+  const BackwardTensors& t = tensors_;
+  Random random(c.seed);
+  const auto normal = [&](double size) {
+    return [&random, size](auto...) { return size * random.normal(); };
+  };
+  std::vector<double> direction(c.head_dim);  // what growing keys and their queries share
+  for (double& x : direction) x = random.normal();
+  const auto ramp = [&](int64_t j) {
+    const double part = c.kv_length > 1 ? double(j) / double(c.kv_length - 1) : 0;
+    return 4 * (c.values == Values::kFalling ? 1 - part : part);
+  };
+  const double tiny = tiny_of(c.dtype);
+  switch (c.values) {
+    case Values::kNormal:
+    case Values::kConstant:
+      fill_tensor(t.query, normal(1));
+      break;
+    case Values::kLarge:
+      fill_tensor(t.query, normal(10));
+      break;
+    case Values::kHuge:
+      fill_tensor(t.query, normal(c.dtype == DType::kFloat16 ? 1e3 : 1e4));
+      break;
+    case Values::kTiny:
+      fill_tensor(t.query, normal(tiny));
+      break;
+    case Values::kGrowing:
+    case Values::kFalling:
+      fill_tensor(t.query, [&](int64_t, int64_t, int64_t, int64_t d) {
+        return direction[d] + 0.3 * random.normal();
+      });
+  }
+  switch (c.values) {
+    case Values::kNormal:
+      fill_tensor(t.key, normal(1));
+      break;
+    case Values::kLarge:
+      fill_tensor(t.key, normal(10));
+      break;
+    case Values::kHuge:
+      fill_tensor(t.key, normal(1e2));
+      break;
+    case Values::kTiny:
+      fill_tensor(t.key, normal(tiny));
+      break;
+    case Values::kConstant:
+      fill_tensor(t.key, [&](int64_t, int64_t, int64_t, int64_t d) { return direction[d]; });
+      break;
+    case Values::kGrowing:
+    case Values::kFalling:
+      fill_tensor(t.key, [&](int64_t, int64_t, int64_t j, int64_t d) {
+        return ramp(j) * direction[d] + 0.3 * random.normal();
+      });
+  }
+  fill_tensor(t.value, normal(c.values == Values::kTiny ? tiny : 1));
+  fill_tensor(t.grad_output, normal(1));
+  if (c.has_grad_logsumexp) fill_tensor(t.grad_logsumexp, normal(1));
+  if (c.bias != "none") {
+    fill_tensor(t.bias, [&](auto...) {
+      const double value = random.normal();
+      return random.uniform() < c.bias_minus_infinity ? -kInfinity : value;
+    });
+  }
+}
+
+void CaseMemory::place_not_a_number() {
+  const BackwardTensors& t = tensors_;
+  Random random(case_.seed, 1);
+  const auto poison_one = [&](const Tensor& x) {
+    if (std::count(x.shape, x.shape + 4, 0) > 0) return;
+    int64_t at[4];
+    for (int axis = 0; axis < 4; ++axis) at[axis] = random.between(0, x.shape[axis] - 1);
+    store_element(x.data, x.dtype, index_of(x, at[0], at[1], at[2], at[3]), kNaN);
+  };
+  switch (case_.not_a_number) {
+    case NotANumber::kNone:
+      return;
+    case NotANumber::kKey:
+      return poison_one(t.key);
+    case NotANumber::kValue:
+      return poison_one(t.value);
+    case NotANumber::kQuery:
+      return poison_one(t.query);
+    case NotANumber::kUnseen:
+      break;
+  }
+  const reference::Inputs in = reference_inputs();
+  const int64_t group = case_.query_heads / case_.kv_heads;
+  std::vector<char> is_seen(case_.batch * case_.kv_heads * case_.kv_length, 0);
+  for (const reference::Row& row : reference::all_rows(t.query)) {
+    bool sees = false;
+    for (int64_t j = 0; j < case_.kv_length; ++j) {
+      if (!reference::is_visible(in.mask, case_.query_length, case_.kv_length, in.query_offset,
+                                 in.key_offset, row.query, j)) {
+        continue;
+      }
+      if (t.bias.data != nullptr &&
+          load_element(t.bias.data, t.bias.dtype,
+                       index_of(t.bias, t.bias.shape[0] == 1 ? 0 : row.batch,
+                                t.bias.shape[1] == 1 ? 0 : row.head,
+                                t.bias.shape[2] == 1 ? 0 : row.query, j)) == -kInfinity) {
+        continue;
+      }
+      sees = true;
+      is_seen[(row.batch * case_.kv_heads + row.head / group) * case_.kv_length + j] = 1;
+    }
+    if (sees) continue;
+    fill_row(t.query, row.batch, row.head, row.query, kNaN);
+    fill_row(t.grad_output, row.batch, row.head, row.query, kNaN);
+    if (case_.has_grad_logsumexp) fill_row(t.grad_logsumexp, row.batch, row.head, row.query, kNaN);
+  }
+  for (int64_t b = 0; b < case_.batch; ++b) {
+    for (int64_t h = 0; h < case_.kv_heads; ++h) {
+      for (int64_t j = 0; j < case_.kv_length; ++j) {
+        if (is_seen[(b * case_.kv_heads + h) * case_.kv_length + j]) continue;
+        fill_row(t.key, b, h, j, kNaN);
+        fill_row(t.value, b, h, j, kNaN);
+      }
+    }
+  }
+}
+
+ForwardTensors CaseMemory::forward_tensors() const noexcept {
+  const BackwardTensors& t = tensors_;
+  return {t.query, t.key, t.value, t.bias, t.output, t.logsumexp};
+}
+
+reference::Inputs CaseMemory::reference_inputs() const {
+  reference::Inputs in;
+  in.query = tensors_.query, in.key = tensors_.key, in.value = tensors_.value;
+  in.bias = tensors_.bias;
+  in.grad_output = tensors_.grad_output, in.grad_logsumexp = tensors_.grad_logsumexp;
+  in.mask = mask_from_text(case_.mask);
+  in.scale = case_.scale > 0 ? case_.scale : 1 / std::sqrt(double(case_.head_dim));
+  in.query_offset = case_.query_offset, in.key_offset = case_.key_offset;
+  return in;
+}
+
+void CaseMemory::poison_outputs() {
+  for (Block& block : outputs_) {
+    if (block.memory.bytes() > 0) std::memset(block.memory.data(), kPoison, block.memory.bytes());
+  }
+}
+
+std::string CaseMemory::output_with_damaged_gap() const {
+  for (const Block& block : outputs_) {
+    std::vector<bool> is_element(block.memory.bytes(), false);
+    for (const Tensor& t : block.tensors) {
+      const int64_t size = dtype_bytes(t.dtype);
+      const int64_t first = static_cast<const uint8_t*>(t.data) - block.memory.data();
+      for_each_element(t, [&](int64_t, int64_t, int64_t, int64_t, int64_t index) {
+        for (int64_t byte = 0; byte < size; ++byte) is_element[first + index * size + byte] = true;
+      });
+    }
+    for (size_t byte = 0; byte < block.memory.bytes(); ++byte) {
+      if (!is_element[byte] && block.memory.data()[byte] != kPoison) return block.name;
+    }
+  }
+  return "";
+}
+
+}  // namespace tilewise::verify

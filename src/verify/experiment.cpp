@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "verify/experiment.h"
+
+#include <cmath>
+#include <cstdio>
+#include <exception>
+
+#include "base/dtype.h"
+#include "kernels/reference/naive.h"
+#include "kernels/reference/reference.h"
+#include "tilewise/plan.h"
+#include "verify/case_memory.h"
+
+namespace tilewise::verify {
+namespace {
+
+constexpr size_t kAlignment = 64;
+
+// What one result is judged by.
+struct Expectation {
+  std::string name;
+  Pass pass;
+  Tensor tensor;
+  std::vector<double> reference;
+  Deviation naive;
+};
+
+Expectation expect(const char* name, Pass pass, const Tensor& tensor,
+                   const std::vector<double>& reference, const std::vector<double>& naive,
+                   const std::vector<double>& naive_again) {
+  return {name, pass, tensor, reference,
+          worse_of(deviation(naive, reference, tensor.dtype),
+                   deviation(naive_again, reference, tensor.dtype))};
+}
+
+Comparison compare(const Expectation& e) {
+  const std::vector<double> actual = dense(e.tensor);
+  const int64_t rows = e.tensor.shape[0] * e.tensor.shape[1] * e.tensor.shape[2];
+  Comparison result;
+  result.name = e.name;
+  result.naive = e.naive;
+  result.error = deviation(actual, e.reference, e.tensor.dtype);
+  result.allowed = bound(e.pass, e.tensor.dtype, e.naive, rows);
+  const int64_t at = result.error.misplaced >= 0 ? result.error.misplaced : result.error.worst;
+  if (at < 0) return result;
+  result.actual = actual[at];
+  result.expected = e.reference[at];
+  result.ulps = std::abs(result.actual - result.expected) / ulp(e.tensor.dtype, result.expected);
+  int64_t rest = at;
+  for (int axis = 3; axis >= 0; --axis) {
+    result.index[axis] = rest % e.tensor.shape[axis];
+    rest /= e.tensor.shape[axis];
+  }
+  return result;
+}
+
+}  // namespace
+
+bool Comparison::passed() const {
+  const bool has_rms_bound = name != "logsumexp";
+  return error.misplaced < 0 && error.max <= allowed.max &&
+         (!has_rms_bound || error.rms <= allowed.rms);
+}
+
+std::string Comparison::text() const {
+  char line[512];
+  std::snprintf(line, sizeof line,
+                "%s[%lld,%lld,%lld,%lld] is %.9g, expected %.9g (%.4g ulp); max error %.3g of %.3g "
+                "allowed (naive %.3g), RMS error %.3g of %.3g (naive %.3g)",
+                name.c_str(), static_cast<long long>(index[0]), static_cast<long long>(index[1]),
+                static_cast<long long>(index[2]), static_cast<long long>(index[3]), actual,
+                expected, ulps, error.max, allowed.max, naive.max, error.rms, allowed.rms,
+                naive.rms);
+  return line;
+}
+
+struct Experiment::State {
+  explicit State(const Case& c) : problem_case(c), memory(c) {
+    using namespace reference;
+    const Inputs in = memory.reference_inputs();
+    const auto rows = all_rows(in.query);
+    const BackwardTensors& t = memory.tensors();
+    const Outputs exact = forward(in);
+    const Outputs naive[2] = {naive_forward_rows(in, rows), naive_forward_rows(in, rows, 0.5)};
+    const Gradients grad = backward(in);
+    const Gradients naive_grad[2] = {naive_backward_rows(in, rows),
+                                     naive_backward_rows(in, rows, 0.5)};
+    const auto add_output = [&](const char* name, const Tensor& tensor,
+                                std::vector<double> Outputs::*member) {
+      forward_results.push_back(
+          expect(name, Pass::kForward, tensor, exact.*member, naive[0].*member, naive[1].*member));
+    };
+    const auto add_gradient = [&](const char* name, const Tensor& tensor,
+                                  std::vector<double> Gradients::*member) {
+      backward_results.push_back(expect(name, Pass::kBackward, tensor, grad.*member,
+                                        naive_grad[0].*member, naive_grad[1].*member));
+    };
+    add_output("output", t.output, &Outputs::output);
+    add_output("logsumexp", t.logsumexp, &Outputs::logsumexp);
+    add_gradient("grad_query", t.grad_query, &Gradients::query);
+    add_gradient("grad_key", t.grad_key, &Gradients::key);
+    add_gradient("grad_value", t.grad_value, &Gradients::value);
+    if (t.bias.data != nullptr) add_gradient("grad_bias", t.grad_bias, &Gradients::bias);
+  }
+
+  Problem problem() const {
+    const Case& c = problem_case;
+    Problem problem;
+    problem.query_heads = c.query_heads, problem.kv_heads = c.kv_heads;
+    problem.max_batch = c.batch;
+    problem.max_query_length = c.query_length, problem.max_kv_length = c.kv_length;
+    problem.head_dim = c.head_dim, problem.value_dim = c.value_dim;
+    problem.dtype = c.dtype;
+    problem.mask = mask_from_text(c.mask);
+    if (c.scale > 0) problem.scale = c.scale;
+    problem.has_bias = c.bias != "none";
+    return problem;
+  }
+
+  // False, with the reason in verdict, at the first pass whose results are wrong.
+  bool judge(const std::vector<Expectation>& results, Verdict& verdict) const {
+    for (const Expectation& e : results) {
+      verdict.comparisons.push_back(compare(e));
+      if (verdict.failure.empty() && !verdict.comparisons.back().passed()) {
+        verdict.failure = verdict.comparisons.back().text();
+      }
+    }
+    const std::string damaged = memory.output_with_damaged_gap();
+    if (verdict.failure.empty() && !damaged.empty()) {
+      verdict.failure = damaged + ": bytes between its elements were overwritten";
+    }
+    return verdict.failure.empty();
+  }
+
+  Case problem_case;
+  CaseMemory memory;
+  std::vector<Expectation> forward_results, backward_results;
+};
+
+Experiment::Experiment(const Case& c) : state_(std::make_unique<State>(c)) {}
+Experiment::~Experiment() = default;
+
+Verdict Experiment::run(const std::string& isa, int threads) {
+  Verdict verdict;
+  const Case& c = state_->problem_case;
+  try {
+    PlanOptions options;
+    options.isa = isa;
+    options.threads = threads;
+    const Plan plan = make_plan(state_->problem(), options);
+    const Schedule schedule = plan.schedule({.batch = c.batch,
+                                             .query_length = c.query_length,
+                                             .kv_length = c.kv_length,
+                                             .query_offset = c.query_offset,
+                                             .key_offset = c.key_offset});
+    const size_t bytes = (plan.workspace_bytes() + kAlignment - 1) / kAlignment * kAlignment;
+    const GuardedMemory memory(bytes, c.flush);
+    Workspace workspace(memory.data(), bytes);
+    state_->memory.poison_outputs();
+    plan.forward(schedule, state_->memory.forward_tensors(), workspace);
+    if (!state_->judge(state_->forward_results, verdict)) return verdict;
+    plan.backward(schedule, state_->memory.tensors(), workspace);
+    state_->judge(state_->backward_results, verdict);
+  } catch (const std::exception& error) {
+    verdict.failure = error.what();
+  }
+  return verdict;
+}
+
+}  // namespace tilewise::verify

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+// The distribution of `tilewise verify`: small odd problems, everything in every combination.
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+
+#include "tilewise/problem.h"
+#include "verify/case.h"
+
+namespace tilewise::verify {
+namespace {
+
+// Pairs times dims of one case: keeps the float64 reference at some ten milliseconds.
+constexpr int64_t kMaxWork = 6'000'000;
+
+class Draw {
+ public:
+  Draw(uint64_t seed, uint64_t index) : random_(seed, index) {}
+  bool chance(double probability) { return random_.uniform() < probability; }
+  int64_t between(int64_t low, int64_t high) { return random_.between(low, high); }
+  template <class T, size_t kCount>
+  T one_of(const T (&values)[kCount]) {
+    return values[between(0, kCount - 1)];
+  }
+  uint64_t bits() { return random_.bits(); }
+
+  // Around the multiples of 16 that tiles are made of, small, prime, or anything.
+  int64_t length() {
+    static constexpr int64_t kSmall[] = {0, 1, 2, 3, 5, 7, 8};
+    static constexpr int64_t kPrimes[] = {11, 13, 17, 31, 37, 53, 61, 97, 101, 127, 131, 191, 257};
+    static constexpr int64_t kTiles[] = {16, 32, 48, 64, 96, 128, 192, 256};
+    const double kind = random_.uniform();
+    if (kind < 0.15) return one_of(kSmall);
+    if (kind < 0.35) return one_of(kPrimes);
+    if (kind < 0.60) return one_of(kTiles) + between(-1, 1);
+    return chance(0.04) ? between(300, 600) : between(1, 300);
+  }
+
+  int64_t dim() {
+    static constexpr int64_t kUsual[] = {8, 16, 32, 40, 64, 64, 80, 96, 128, 128};
+    static constexpr int64_t kLarge[] = {160, 192, 255, 256, 257, 511, 512};
+    const double kind = random_.uniform();
+    if (kind < 0.40) return one_of(kUsual);
+    return kind < 0.95 ? between(1, 160) : one_of(kLarge);
+  }
+
+  std::string mask(int64_t length) {
+    const double kind = random_.uniform();
+    if (kind < 0.30) return "none";
+    if (kind < 0.60) return "causal";
+    if (kind < 0.75) return "causal-top-left";
+    const int64_t most = std::max<int64_t>(length, 1);
+    const int64_t left = chance(0.2) ? 0 : between(0, most),
+                  right = chance(0.5) ? 0 : between(0, most);
+    return window(left, right).text();
+  }
+
+  Layout layout(bool may_alias) {
+    static constexpr const char* kOrders[] = {"bhsd", "bshd", "bhds", "sbhd",
+                                              "hbsd", "dshb", "bdsh"};
+    static constexpr const char* kAxes[] = {"b", "h", "s", "d"};
+    Layout layout;
+    if (chance(0.5)) return layout;
+    layout.order = std::string(chance(0.5) ? "bshd" : one_of(kOrders));
+    if (chance(0.3)) layout.gap = between(1, 9);
+    if (chance(0.1)) layout.step = between(2, 3);
+    if (may_alias && chance(0.25)) layout.reversed = std::string(one_of(kAxes));
+    if (may_alias && chance(0.15)) layout.broadcast = std::string(chance(0.5) ? "b" : "h");
+    return layout;
+  }
+
+ private:
+  Random random_;
+};
+
+void draw_bias(Draw& draw, Case& c) {
+  static constexpr const char* kShapes[] = {"k", "nk", "hk", "hnk", "bk", "bnk", "bhk", "bhnk"};
+  if (!draw.chance(0.35)) return;
+  c.bias = draw.one_of(kShapes);
+  c.bias_dtype = draw.chance(0.5) ? c.dtype : DType::kFloat32;
+  if (draw.chance(0.4)) c.bias_minus_infinity = draw.chance(0.2) ? 0.9 : 0.2;
+}
+
+void shrink(Case& c) {
+  const auto work = [&] {
+    return c.batch * c.query_heads * c.query_length * c.kv_length * (c.head_dim + c.value_dim);
+  };
+  if (work() > kMaxWork) c.batch = 1;
+  if (work() > kMaxWork) c.query_heads /= c.kv_heads, c.kv_heads = 1;
+  if (work() > kMaxWork) c.query_heads = 1;
+  while (work() > kMaxWork)
+    c.query_length = c.query_length / 2 + 1, c.kv_length = c.kv_length / 2 + 3;
+}
+
+}  // namespace
+
+Case random_case(uint64_t seed, uint64_t index) {
+  static constexpr DType kDTypes[] = {DType::kFloat32,  DType::kFloat32,  DType::kFloat32,
+                                      DType::kBFloat16, DType::kBFloat16, DType::kBFloat16,
+                                      DType::kFloat16,  DType::kFloat16,  DType::kFloat64};
+  static constexpr Values kValues[] = {Values::kLarge,   Values::kHuge,     Values::kGrowing,
+                                       Values::kFalling, Values::kConstant, Values::kTiny};
+  static constexpr NotANumber kPlaces[] = {NotANumber::kKey, NotANumber::kValue, NotANumber::kQuery,
+                                           NotANumber::kUnseen, NotANumber::kUnseen};
+  Draw draw(seed, index);
+  Case c;
+  c.seed = draw.bits();
+  c.dtype = draw.one_of(kDTypes);
+  c.batch = draw.chance(0.03) ? 0 : draw.between(1, 3);
+  c.kv_heads = draw.between(1, 4);
+  c.query_heads = c.kv_heads * (draw.chance(0.5) ? 1 : draw.between(1, 8 / c.kv_heads));
+  c.query_length = draw.length();
+  c.kv_length = draw.chance(0.35) ? c.query_length : draw.length();
+  c.head_dim = draw.dim();
+  c.value_dim = draw.chance(0.6) ? c.head_dim : draw.dim();
+  shrink(c);
+  c.mask = draw.mask(c.kv_length);
+  if (draw.chance(0.25)) c.scale = std::ldexp(double(draw.between(1, 1000)), -11);
+  if (draw.chance(0.2)) {
+    c.query_offset = draw.between(0, 40);
+    c.key_offset = draw.chance(0.5) ? c.query_offset + draw.between(0, 20) : draw.between(0, 40);
+  }
+  draw_bias(draw, c);
+  c.has_grad_logsumexp = draw.chance(0.3);
+  c.is_packed = c.query_length == c.kv_length && c.head_dim == c.value_dim && draw.chance(0.4);
+  if (!c.is_packed) {
+    c.query = draw.layout(true), c.key = draw.layout(true), c.value = draw.layout(true);
+    c.gradient = draw.layout(false);
+  }
+  c.output = draw.layout(false);
+  if (draw.chance(0.35)) c.values = draw.one_of(kValues);
+  if (draw.chance(0.15)) {
+    c.not_a_number = draw.one_of(kPlaces);
+    for (Layout* layout : {&c.query, &c.key, &c.value}) layout->broadcast.clear();
+  }
+  c.flush = draw.chance(0.5) ? Flush::kLeft : Flush::kRight;
+  return c;
+}
+
+}  // namespace tilewise::verify

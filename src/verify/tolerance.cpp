@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "verify/tolerance.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/dtype.h"
+
+namespace tilewise::verify {
+namespace {
+
+struct Format {
+  int mantissa_bits;  // after the point
+  int min_exponent;   // of normal numbers
+  double largest;
+};
+
+Format format_of(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return {23, -126, 0x1.fffffep127};
+    case DType::kBFloat16:
+      return {7, -126, 0x1.fep127};
+    case DType::kFloat16:
+      return {10, -14, 65504};
+    case DType::kFloat64:
+      break;
+  }
+  return {52, -1022, 0x1.fffffffffffffp1023};
+}
+
+}  // namespace
+
+double ulp(DType dtype, double magnitude) {
+  const Format format = format_of(dtype);
+  const double clipped = std::min(std::abs(magnitude), format.largest);
+  const int exponent =
+      clipped > 0 ? std::max(std::ilogb(clipped), format.min_exponent) : format.min_exponent;
+  return std::ldexp(1.0, exponent - format.mantissa_bits);
+}
+
+Deviation deviation(const std::vector<double>& actual, const std::vector<double>& reference,
+                    DType dtype) {
+  Deviation result;
+  const double largest = format_of(dtype).largest;
+  double squares = 0, compared = 0;
+  for (size_t n = 0; n < reference.size(); ++n) {
+    double expected = reference[n], got = actual[n];
+    if (std::isfinite(expected) && std::abs(expected) >= largest) {  // both saturate
+      expected = std::copysign(largest, expected);
+      if (std::isinf(got)) got = std::copysign(largest, got);
+    }
+    if (!std::isfinite(expected) || !std::isfinite(got)) {
+      const bool same = (std::isnan(expected) && std::isnan(got)) || expected == got;
+      if (!same && result.misplaced < 0) result.misplaced = static_cast<int64_t>(n);
+      continue;
+    }
+    const double error = std::abs(got - expected);
+    result.largest_reference = std::max(result.largest_reference, std::abs(expected));
+    if (error > result.max || result.worst < 0) {
+      result.max = error;
+      result.worst = static_cast<int64_t>(n);
+    }
+    squares += error * error;
+    compared += 1;
+  }
+  if (compared > 0) result.rms = std::sqrt(squares / compared);
+  return result;
+}
+
+Bound bound(Pass pass, DType dtype, const Deviation& naive, int64_t rows) {
+  const double unit = ulp(dtype, naive.largest_reference);
+  const double sampling = 1 / std::sqrt(static_cast<double>(std::max<int64_t>(rows, 1)));
+  const double factor = pass == Pass::kForward ? 1.1 : 1.25;
+  return {2 * naive.max + 2 * unit, factor * (1 + 2 * sampling) * naive.rms + sampling * unit};
+}
+
+Deviation worse_of(const Deviation& a, const Deviation& b) {
+  Deviation result = a.max >= b.max ? a : b;
+  result.rms = std::max(a.rms, b.rms);
+  result.largest_reference = std::max(a.largest_reference, b.largest_reference);
+  return result;
+}
+
+}  // namespace tilewise::verify
