@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/explain.h"
+
+#include <algorithm>
+#include <cstdarg>
+#include <cstdio>
+
+#include "base/dtype.h"
+
+namespace tilewise {
+namespace {
+
+constexpr int64_t kPictureCells = 32;
+
+__attribute__((format(printf, 1, 2))) std::string format(const char* pattern, ...) {
+  char buffer[512];
+  va_list arguments;
+  va_start(arguments, pattern);
+  std::vsnprintf(buffer, sizeof buffer, pattern, arguments);
+  va_end(arguments);
+  return buffer;
+}
+
+long long number(int64_t value) { return static_cast<long long>(value); }
+
+std::string bytes_text(int64_t bytes) {
+  if (bytes < 1024) return format("%lld B", number(bytes));
+  const double kib = static_cast<double>(bytes) / 1024;
+  return kib < 1024 ? format("%.1f KiB", kib) : format("%.1f MiB", kib / 1024);
+}
+
+struct TileCounts {
+  int64_t empty = 0;
+  int64_t full = 0;
+  int64_t partial = 0;
+};
+
+TileCounts count_tiles(const TileRowList& rows, int64_t columns) {
+  TileCounts counts;
+  for (const TileRun& run : rows.runs) {
+    (run.kind == TileKind::kFull ? counts.full : counts.partial) += run.last - run.first;
+  }
+  counts.empty = rows.view().rows * columns - counts.full - counts.partial;
+  return counts;
+}
+
+std::string tiles_line(const char* direction, const TileRowList& rows, int64_t query_tile,
+                       int64_t key_tile, int64_t kv_length) {
+  const TileCounts counts = count_tiles(rows, ceil_divide(kv_length, key_tile));
+  return format(
+      "%-10s%lld queries x %lld keys; per head %lld full, %lld partial, %lld empty "
+      "(never visited)\n",
+      direction, number(query_tile), number(key_tile), number(counts.full), number(counts.partial),
+      number(counts.empty));
+}
+
+std::string why_tiles(const Plan::Data& plan, const Schedule::Data& schedule) {
+  const Geometry proposal =
+      plan.kernel->geometry(schedule.shape.head_dim, schedule.shape.value_dim);
+  if (schedule.geometry.query_tile >= proposal.query_tile) {
+    return "          the kernel's choice for these head dims\n";
+  }
+  return format(
+      "          the kernel proposes %lld queries; shortened in steps of %lld to give %d "
+      "threads about %lld items each\n",
+      number(proposal.query_tile), number(plan.kernel->query_unit), plan.threads,
+      number(kItemsPerThread));
+}
+
+std::string part_line(const char* name, const WorkspacePart& part) {
+  return format("          %-12s%s\n", name, bytes_text(part.bytes).c_str());
+}
+
+std::string workspace_text(const Plan::Data& plan, const Schedule::Data& schedule) {
+  const BackwardLayout& backward = schedule.backward;
+  return format("workspace %s for the plan, any step, forward and backward\n",
+                bytes_text(static_cast<int64_t>(plan.workspace_bytes)).c_str()) +
+         format("  forward %s for this step: scratch of %d workers\n",
+                bytes_text(schedule.forward.bytes).c_str(), schedule.forward_workers) +
+         format("  backward %s for this step:\n", bytes_text(backward.bytes).c_str()) +
+         part_line("lse, delta", {0, backward.lse.bytes + backward.delta.bytes}) +
+         part_line("dQ sums", backward.accumulator) +
+         part_line("counters", {0, backward.turn.bytes + backward.bias_turn.bytes +
+                                       backward.careful.bytes + backward.counter.bytes}) +
+         part_line("scratch", backward.scratch);
+}
+
+}  // namespace
+
+std::string describe(const Problem& problem) {
+  return format(
+      "%s, %lld query heads over %lld kv heads, head_dim %lld, value_dim %lld, mask %s, "
+      "scale %g, %s, at most batch %lld, %lld queries, %lld keys",
+      dtype_name(problem.dtype), number(problem.query_heads), number(problem.kv_heads),
+      number(problem.head_dim), number(problem.value_dim), problem.mask.text().c_str(),
+      *problem.scale, problem.has_bias ? "bias" : "no bias", number(problem.max_batch),
+      number(problem.max_query_length), number(problem.max_kv_length));
+}
+
+std::string picture(const Band& band, int64_t query_length, int64_t kv_length) {
+  const int64_t rows = std::min(query_length, kPictureCells);
+  const int64_t columns = std::min(kv_length, kPictureCells);
+  std::string text;
+  for (int64_t i = 0; i < rows; ++i) {
+    text += "          ";
+    for (int64_t j = 0; j < columns; ++j) {
+      const TileKind kind = classify(band, i * query_length / rows, (i + 1) * query_length / rows,
+                                     j * kv_length / columns, (j + 1) * kv_length / columns);
+      text += kind == TileKind::kFull ? '#' : kind == TileKind::kPartial ? '/' : '.';
+    }
+    text += '\n';
+  }
+  return text;
+}
+
+std::string explain_schedule(const Plan::Data& plan, const Schedule::Data& schedule) {
+  const Step& step = schedule.step;
+  const Geometry& geometry = schedule.geometry;
+  const BackwardShares& shares = schedule.shares;
+  std::string text = "problem   " + describe(plan.problem) + "\n";
+  text += format("step      batch %lld, %lld queries x %lld keys; %lld visible pairs per head\n",
+                 number(step.batch), number(step.query_length), number(step.kv_length),
+                 number(schedule.pairs));
+  text += format("kernel    %s, %s arithmetic\n", plan.isa.c_str(), plan.kernel->arithmetic);
+  text += tiles_line("forward", schedule.forward_rows, geometry.query_tile, geometry.key_tile,
+                     step.kv_length);
+  text += why_tiles(plan, schedule);
+  text += tiles_line("backward", schedule.backward_rows_by_query, geometry.backward_query_tile,
+                     geometry.backward_key_tile, step.kv_length);
+  text += "picture   queries down, keys right; # full, / partial, . empty\n";
+  text += picture(schedule.band, step.query_length, step.kv_length);
+  text += format("work      forward %.4g FLOP in %lld items, %d of %d threads\n",
+                 forward_flops(schedule.shape, schedule.pairs), number(schedule.forward_items),
+                 schedule.forward_workers, plan.threads);
+  text += format(
+      "          backward %.4g FLOP in %lld whole heads and %lld shared heads of %lld key "
+      "tiles, %d of %d threads\n",
+      backward_flops(schedule.shape, schedule.pairs), number(shares.whole_heads),
+      number(shares.shared_heads), number(shares.key_tiles), schedule.backward_workers,
+      plan.threads);
+  text += "          (a thread is used when it gets 2e5 FLOP or more)\n";
+  return text + workspace_text(plan, schedule);
+}
+
+}  // namespace tilewise

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tilewise/plan.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+
+#include "base/environment.h"
+#include "engine/explain.h"
+#include "engine/plan_data.h"
+#include "kernels/cpu/registry.h"
+#include "problem/reject.h"
+#include "problem/validate.h"
+#include "problem/validate_tensors.h"
+
+namespace tilewise {
+namespace {
+
+uint64_t next_plan_id() {
+  static std::atomic<uint64_t> count{0};
+  return ++count;
+}
+
+void set_workspace_maxima(Plan::Data& plan) {
+  const Problem& problem = plan.problem;
+  const AttentionShape shape =
+      make_shape(problem, problem.max_batch, problem.max_query_length, problem.max_kv_length);
+  // The longest tile that a schedule can choose: that of one thread.
+  const Geometry geometry = choose_geometry(*plan.kernel, shape, 1);
+  const int64_t slots = max_slots(shape.batch * shape.kv_heads, plan.threads);
+  plan.forward = forward_layout(*plan.kernel, shape, geometry, plan.threads);
+  plan.backward =
+      backward_layout(*plan.kernel, shape, geometry, plan.threads, slots, real_bytes(problem));
+  plan.workspace_bytes = static_cast<size_t>(std::max(plan.forward.bytes, plan.backward.bytes));
+}
+
+template <class Tensors>
+void validate_run(const Plan::Data& plan, const Schedule::Data& schedule, const Tensors& tensors,
+                  const Workspace& workspace, const char* operation) {
+  if (schedule.plan_id != plan.id) {
+    reject(operation, "schedule", "of another plan", "one made by this plan's schedule()");
+  }
+  if constexpr (std::is_same_v<Tensors, ForwardTensors>) {
+    validate_forward(plan.problem, schedule.step, tensors, operation);
+  } else {
+    validate_backward(plan.problem, schedule.step, tensors, operation);
+  }
+  validate_workspace(workspace.data(), workspace.bytes(), plan.workspace_bytes, operation);
+  validate_apart(workspace.data(), plan.workspace_bytes, tensors, operation);
+}
+
+}  // namespace
+
+AttentionShape make_shape(const Problem& problem, int64_t batch, int64_t query_length,
+                          int64_t kv_length) {
+  return {batch,     problem.query_heads, problem.kv_heads, query_length,
+          kv_length, problem.head_dim,    problem.value_dim};
+}
+
+Plan make_plan(const Problem& problem, const PlanOptions& options) {
+  auto plan = std::make_shared<Plan::Data>();
+  plan->problem = normalized(problem);
+  validate_threads(options.threads);
+  const KernelTable& table = choose_kernels(options.isa);
+  plan->id = next_plan_id();
+  plan->isa = table.name;
+  plan->kernel = table.kernels[static_cast<int32_t>(plan->problem.dtype)];
+  plan->executor = options.executor != nullptr ? options.executor : &default_executor();
+  plan->threads = options.threads != 0 ? options.threads
+                                       : std::clamp(plan->executor->max_workers(), 1, kMaxThreads);
+  set_workspace_maxima(*plan);
+  if (environment::verbose()) {
+    std::fprintf(stderr, "tilewise: plan %s, %s, %d threads, workspace %zu bytes\n",
+                 describe(plan->problem).c_str(), plan->isa.c_str(), plan->threads,
+                 plan->workspace_bytes);
+  }
+  return Plan(std::move(plan));
+}
+
+Schedule Plan::schedule(const Step& step) const {
+  return Schedule(make_schedule(*data_, step, "schedule"));
+}
+
+size_t Plan::workspace_bytes() const noexcept { return data_->workspace_bytes; }
+
+void Plan::forward(const Schedule& schedule, const ForwardTensors& tensors,
+                   Workspace& workspace) const {
+  validate_run(*data_, schedule.data(), tensors, workspace, "forward");
+  run_forward(*data_, schedule.data(), tensors, workspace.data());
+}
+
+void Plan::backward(const Schedule& schedule, const BackwardTensors& tensors,
+                    Workspace& workspace) const {
+  validate_run(*data_, schedule.data(), tensors, workspace, "backward");
+  run_backward(*data_, schedule.data(), tensors, workspace.data());
+}
+
+std::string Plan::explain(const Schedule& schedule) const {
+  if (schedule.data().plan_id != data_->id) {
+    reject("explain", "schedule", "of another plan", "one made by this plan's schedule()");
+  }
+  return explain_schedule(*data_, schedule.data());
+}
+
+const Problem& Plan::problem() const noexcept { return data_->problem; }
+const std::string& Plan::isa() const noexcept { return data_->isa; }
+int Plan::threads() const noexcept { return data_->threads; }
+
+}  // namespace tilewise

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is behind Plan and Schedule.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "engine/tiling.h"
+#include "engine/workspace_layout.h"
+#include "kernels/cpu/kernel_table.h"
+#include "schedule/tile_runs.h"
+#include "tilewise/plan.h"
+
+namespace tilewise {
+
+struct Schedule::Data {
+  uint64_t plan_id = 0;
+  Step step;
+  AttentionShape shape{};
+  Geometry geometry{};
+  Band band;
+  int64_t pairs = 0;  // visible, of one head
+
+  TileRowList forward_rows;            // by query, forward tiles
+  std::vector<int32_t> forward_order;  // query tiles of a head, most key tiles first
+  int64_t forward_items = 0;           // batch * query_heads * query tiles
+  int forward_workers = 1;
+  ForwardLayout forward;
+
+  TileRowList backward_rows_by_query;  // backward tiles
+  TileRowList backward_rows_by_key;
+  BackwardShares shares;
+  int backward_workers = 1;
+  BackwardLayout backward;
+};
+
+// The last few schedules of a plan: all layers of a model, and all steps of one length, share one.
+class ScheduleCache {
+ public:
+  [[nodiscard]] std::shared_ptr<const Schedule::Data> find(const Step& step) const;
+  void insert(std::shared_ptr<const Schedule::Data> schedule);
+
+ private:
+  mutable std::mutex mutex_;
+  std::array<std::shared_ptr<const Schedule::Data>, 8> entries_;  // under mutex_
+  size_t next_ = 0;                                               // under mutex_
+};
+
+struct Plan::Data {
+  uint64_t id = 0;  // of this plan in this process: a schedule belongs to one plan
+  Problem problem;  // normalized
+  std::string isa;
+  const Kernel* kernel = nullptr;
+  Executor* executor = nullptr;
+  int threads = 1;
+  ForwardLayout forward;    // at the plan's maxima
+  BackwardLayout backward;  // at the plan's maxima
+  size_t workspace_bytes = 0;
+  mutable ScheduleCache schedules;
+};
+
+[[nodiscard]] AttentionShape make_shape(const Problem& problem, int64_t batch, int64_t query_length,
+                                        int64_t kv_length);
+[[nodiscard]] inline int64_t real_bytes(const Problem& problem) {
+  return problem.dtype == DType::kFloat64 ? 8 : 4;
+}
+// Validates the step; from the cache if it is there.
+[[nodiscard]] std::shared_ptr<const Schedule::Data> make_schedule(const Plan::Data& plan,
+                                                                  const Step& step,
+                                                                  const char* operation);
+// Arguments are valid.
+void run_forward(const Plan::Data& plan, const Schedule::Data& schedule,
+                 const ForwardTensors& tensors, void* workspace) noexcept;
+void run_backward(const Plan::Data& plan, const Schedule::Data& schedule,
+                  const BackwardTensors& tensors, void* workspace) noexcept;
+
+}  // namespace tilewise

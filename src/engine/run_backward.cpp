@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+// [Dao22] Algorithm 4 in phases: prepare every row, then walk the key tiles, then walk the heads
+// again whose kernels met NaN or infinity behind a mask (rare). Executor::run() returns when all
+// workers are done, which is the barrier between phases.
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+
+#include "engine/plan_data.h"
+#include "engine/work.h"
+
+namespace tilewise {
+namespace {
+
+constexpr int64_t kRowsPerItem = 256;  // of the phases that only stream rows
+
+class BackwardRun {
+ public:
+  BackwardRun(const Plan::Data& plan, const Schedule::Data& schedule,
+              const BackwardTensors& tensors, void* workspace) noexcept
+      : plan_(plan), schedule_(schedule), workspace_(workspace) {
+    const BackwardLayout& layout = schedule.backward;
+    const double scale = *plan.problem.scale;
+    launch_.shape = schedule.shape;
+    launch_.geometry = schedule.geometry;
+    launch_.scale = static_cast<float>(scale);
+    launch_.scale_f64 = scale;
+    launch_.query = tensors.query;
+    launch_.key = tensors.key;
+    launch_.value = tensors.value;
+    launch_.bias = tensors.bias;
+    launch_.output = tensors.output;
+    launch_.logsumexp = tensors.logsumexp;
+    launch_.grad_output = tensors.grad_output;
+    launch_.grad_logsumexp = tensors.grad_logsumexp;
+    launch_.grad_query = tensors.grad_query;
+    launch_.grad_key = tensors.grad_key;
+    launch_.grad_value = tensors.grad_value;
+    launch_.grad_bias = tensors.grad_bias;
+    launch_.band = schedule.band;
+    launch_.by_query = schedule.backward_rows_by_query.view();
+    launch_.by_key = schedule.backward_rows_by_key.view();
+    launch_.lse = layout.lse.in<void>(workspace);
+    launch_.delta = layout.delta.in<void>(workspace);
+    launch_.grad_query_accumulator = layout.accumulator.in<void>(workspace);
+    launch_.turn = layout.turn.in<int32_t>(workspace);
+    launch_.bias_turn = layout.bias_turn.in<int32_t>(workspace);
+    launch_.careful = layout.careful.in<int32_t>(workspace);
+  }
+
+  void run() noexcept {
+    const AttentionShape& shape = schedule_.shape;
+    const int64_t heads = shape.batch * shape.kv_heads;
+    std::fill_n(launch_.careful, heads, 0);
+    prepare();
+    zero_grad_bias();
+    walk_heads(false);
+    const bool any_careful =
+        std::any_of(launch_.careful, launch_.careful + heads, [](int32_t flag) { return flag; });
+    if (!any_careful) return;
+    zero_grad_bias();
+    walk_heads(true);
+  }
+
+ private:
+  template <class Body>
+  void for_items(int64_t items, const Body& body) const noexcept {
+    const int workers = static_cast<int>(std::clamp<int64_t>(items, 1, schedule_.backward_workers));
+    run_items(*plan_.executor, workers, items, schedule_.backward.counter.in<int64_t>(workspace_),
+              body);
+  }
+
+  void prepare() const noexcept {
+    const AttentionShape& shape = schedule_.shape;
+    const int64_t blocks = ceil_divide(shape.query_length, kRowsPerItem);
+    for_items(shape.batch * shape.query_heads * blocks, [&](int64_t index, int) {
+      const int64_t head = index / blocks;
+      const int64_t begin = index % blocks * kRowsPerItem;
+      const PrepareItem item = {head / shape.query_heads, head % shape.query_heads, begin,
+                                std::min(begin + kRowsPerItem, shape.query_length)};
+      plan_.kernel->backward_prepare(launch_, item);
+    });
+  }
+
+  // Tiles that are never visited must hold 0, and sums over broadcast axes start from it.
+  void zero_grad_bias() const noexcept {
+    const Tensor& bias = launch_.grad_bias;
+    if (bias.data == nullptr) return;
+    const int64_t blocks = ceil_divide(bias.shape[2], kRowsPerItem);
+    for_items(bias.shape[0] * bias.shape[1] * blocks, [&](int64_t index, int) {
+      const int64_t head = index / blocks;
+      const int64_t begin = index % blocks * kRowsPerItem;
+      const int64_t end = std::min(begin + kRowsPerItem, bias.shape[2]);
+      for (int64_t row = begin; row < end; ++row) {
+        zero_row(bias, head / bias.shape[1], head % bias.shape[1], row);
+      }
+    });
+  }
+
+  static void zero_row(const Tensor& tensor, int64_t batch, int64_t head, int64_t row) noexcept {
+    const int64_t size = dtype_bytes(tensor.dtype);
+    auto* element =
+        static_cast<std::byte*>(tensor.data) +
+        size * (batch * tensor.strides[0] + head * tensor.strides[1] + row * tensor.strides[2]);
+    for (int64_t i = 0; i < tensor.shape[3]; ++i) {
+      std::memset(element + i * size * tensor.strides[3], 0, static_cast<size_t>(size));
+    }
+  }
+
+  // The first walk takes every head. The second takes those with the careful flag, and the others
+  // too where grad_bias, a sum over heads, had to start again.
+  void walk_heads(bool is_second) const noexcept {
+    const BackwardShares& shares = schedule_.shares;
+    std::memset(launch_.turn, 0, static_cast<size_t>(schedule_.backward.turn.bytes));
+    std::memset(launch_.bias_turn, 0, static_cast<size_t>(schedule_.backward.bias_turn.bytes));
+    for_items(shares.claims(), [&](int64_t claim, int worker) {
+      if (claim < shares.whole_heads) {
+        if (!takes(claim, is_second)) return;
+        reset_turns(worker);
+        for (int64_t tile = 0; tile < shares.key_tiles; ++tile) {
+          run_tile(claim, tile, worker, worker, is_second);
+        }
+      } else {
+        const int64_t index = (claim - shares.whole_heads) / shares.key_tiles;
+        const int64_t tile = (claim - shares.whole_heads) % shares.key_tiles;
+        const int64_t head = shares.whole_heads + index;
+        if (takes(head, is_second)) {
+          run_tile(head, tile, shares.worker_slots + index, worker, is_second);
+        }
+      }
+    });
+  }
+
+  [[nodiscard]] bool is_careful(int64_t head) const noexcept {
+    return std::atomic_ref<int32_t>(launch_.careful[head]).load(std::memory_order_relaxed) != 0;
+  }
+  [[nodiscard]] bool takes(int64_t head, bool is_second) const noexcept {
+    return !is_second || launch_.grad_bias.data != nullptr || is_careful(head);
+  }
+
+  // Before a worker starts its next whole head, on the slot of that worker alone.
+  void reset_turns(int64_t slot) const noexcept {
+    const AttentionShape& shape = schedule_.shape;
+    const int64_t turns = shape.query_heads / shape.kv_heads * launch_.by_query.rows;
+    std::fill_n(launch_.turn + slot * turns, turns, 0);
+  }
+
+  void run_tile(int64_t head, int64_t tile, int64_t slot, int worker,
+                bool is_second) const noexcept {
+    const BackwardItem item = {head / schedule_.shape.kv_heads, head % schedule_.shape.kv_heads,
+                               tile, slot, is_second && is_careful(head)};
+    auto* const scratch = schedule_.backward.scratch.in<std::byte>(workspace_);
+    plan_.kernel->backward(launch_, item, scratch + worker * schedule_.backward.scratch_stride);
+  }
+
+  const Plan::Data& plan_;
+  const Schedule::Data& schedule_;
+  void* workspace_;
+  BackwardLaunch launch_{};
+};
+
+}  // namespace
+
+void run_backward(const Plan::Data& plan, const Schedule::Data& schedule,
+                  const BackwardTensors& tensors, void* workspace) noexcept {
+  BackwardRun(plan, schedule, tensors, workspace).run();
+}
+
+}  // namespace tilewise

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/plan_data.h"
+#include "engine/work.h"
+
+namespace tilewise {
+
+void run_forward(const Plan::Data& plan, const Schedule::Data& schedule,
+                 const ForwardTensors& tensors, void* workspace) noexcept {
+  const AttentionShape& shape = schedule.shape;
+  const double scale = *plan.problem.scale;
+  ForwardLaunch launch{};
+  launch.shape = shape;
+  launch.geometry = schedule.geometry;
+  launch.scale = static_cast<float>(scale);
+  launch.scale_f64 = scale;
+  launch.query = tensors.query;
+  launch.key = tensors.key;
+  launch.value = tensors.value;
+  launch.bias = tensors.bias;
+  launch.output = tensors.output;
+  launch.logsumexp = tensors.logsumexp;
+  launch.band = schedule.band;
+  launch.by_query = schedule.forward_rows.view();
+
+  const auto tiles = static_cast<int64_t>(schedule.forward_order.size());
+  auto* const scratch = schedule.forward.scratch.in<std::byte>(workspace);
+  const auto run_item = [&](int64_t index, int worker) {
+    const int64_t head = index / tiles;  // of all batches; heads that share keys are neighbours
+    const ForwardItem item = {head / shape.query_heads, head % shape.query_heads,
+                              schedule.forward_order[static_cast<size_t>(index % tiles)]};
+    plan.kernel->forward(launch, item, scratch + worker * schedule.forward.scratch_stride);
+  };
+  run_items(*plan.executor, schedule.forward_workers, schedule.forward_items,
+            schedule.forward.counter.in<int64_t>(workspace), run_item);
+}
+
+}  // namespace tilewise

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/tiling.h"
+
+#include <algorithm>
+
+namespace tilewise {
+
+Geometry choose_geometry(const Kernel& kernel, const AttentionShape& shape, int threads) {
+  Geometry geometry = kernel.geometry(shape.head_dim, shape.value_dim);
+  const int64_t unit = kernel.query_unit;
+  int64_t tile = std::min(round_up(geometry.query_tile, unit),
+                          round_up(std::max<int64_t>(shape.query_length, 1), unit));
+  const int64_t heads = shape.batch * shape.query_heads;
+  if (threads > 1 && heads > 0) {
+    const int64_t tiles = ceil_divide(kItemsPerThread * threads, heads);  // wanted per head
+    tile = std::min(tile,
+                    round_up(ceil_divide(std::max<int64_t>(shape.query_length, 1), tiles), unit));
+  }
+  geometry.query_tile = tile;
+  return geometry;
+}
+
+double forward_flops(const AttentionShape& shape, int64_t pairs) {
+  return 2.0 * static_cast<double>(pairs) * static_cast<double>(shape.head_dim + shape.value_dim) *
+         static_cast<double>(shape.query_heads) * static_cast<double>(shape.batch);
+}
+
+double backward_flops(const AttentionShape& shape, int64_t pairs) {
+  return 2.5 * forward_flops(shape, pairs);
+}
+
+int choose_workers(double flops, int64_t items, int threads) {
+  const int64_t most = std::min<int64_t>(threads, items);
+  const double worth = std::min(flops / kFlopsPerWorker, static_cast<double>(threads));
+  return static_cast<int>(
+      std::clamp<int64_t>(static_cast<int64_t>(worth), 1, std::max<int64_t>(most, 1)));
+}
+
+BackwardShares share_backward(int64_t heads, int64_t key_tiles, int workers) {
+  BackwardShares shares;
+  shares.shared_heads = heads % workers;
+  shares.whole_heads = heads - shares.shared_heads;
+  shares.worker_slots = shares.whole_heads > 0 ? workers : 0;
+  shares.key_tiles = key_tiles;
+  return shares;
+}
+
+int64_t max_slots(int64_t heads, int workers) {
+  return std::min<int64_t>(heads, 2 * int64_t{workers} - 1);
+}
+
+}  // namespace tilewise

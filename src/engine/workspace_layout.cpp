@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/workspace_layout.h"
+
+#include <initializer_list>
+
+#include "base/checked.h"
+#include "engine/tiling.h"
+#include "problem/reject.h"
+
+namespace tilewise {
+namespace {
+
+constexpr int64_t kAlignment = 64;  // a cache line: parts of different workers share none
+constexpr int64_t kMaxBytes = int64_t{1} << 62;
+
+class LayoutBuilder {
+ public:
+  // A part of the product of the factors, in bytes.
+  WorkspacePart add(std::initializer_list<int64_t> factors) {
+    int64_t bytes = 1;
+    for (const int64_t factor : factors) {
+      if (!checked_multiply(bytes, factor, bytes)) fail();
+    }
+    if (bytes > kMaxBytes - total_ - kAlignment) fail();
+    const WorkspacePart part = {total_, bytes};
+    total_ += round_up(bytes, kAlignment);
+    return part;
+  }
+  [[nodiscard]] int64_t total() const { return total_; }
+
+ private:
+  [[noreturn]] static void fail() {
+    reject("make_plan", "the workspace", "2^62 bytes or more", "less",
+           "lower max_batch or the largest lengths");
+  }
+  int64_t total_ = 0;
+};
+
+}  // namespace
+
+ForwardLayout forward_layout(const Kernel& kernel, const AttentionShape& shape,
+                             const Geometry& geometry, int workers) {
+  ForwardLayout layout;
+  LayoutBuilder builder;
+  layout.counter = builder.add({kAlignment});
+  layout.scratch_stride = round_up(kernel.forward_scratch_bytes(shape, geometry), kAlignment);
+  layout.scratch = builder.add({workers, layout.scratch_stride});
+  layout.bytes = builder.total();
+  return layout;
+}
+
+BackwardLayout backward_layout(const Kernel& kernel, const AttentionShape& shape,
+                               const Geometry& geometry, int workers, int64_t slots,
+                               int64_t real_bytes) {
+  const int64_t group = shape.query_heads / shape.kv_heads;
+  const int64_t query_tiles = ceil_divide(shape.query_length, geometry.backward_query_tile);
+  const int64_t key_tiles = ceil_divide(shape.kv_length, geometry.backward_key_tile);
+  constexpr int64_t kInt = sizeof(int32_t);
+  BackwardLayout layout;
+  LayoutBuilder builder;
+  layout.counter = builder.add({kAlignment});
+  layout.lse = builder.add({real_bytes, shape.batch, shape.query_heads, shape.query_length});
+  layout.delta = builder.add({real_bytes, shape.batch, shape.query_heads, shape.query_length});
+  layout.accumulator = builder.add({real_bytes, slots, group, shape.query_length, shape.head_dim});
+  layout.turn = builder.add({kInt, slots, group, query_tiles});
+  layout.bias_turn = builder.add({kInt, key_tiles});
+  layout.careful = builder.add({kInt, shape.batch, shape.kv_heads});
+  layout.scratch_stride = round_up(kernel.backward_scratch_bytes(shape, geometry), kAlignment);
+  layout.scratch = builder.add({workers, layout.scratch_stride});
+  layout.bytes = builder.total();
+  return layout;
+}
+
+}  // namespace tilewise

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where everything lies in a workspace. The same two functions give the size that a plan asks for
+// (at its maxima) and the parts that a run carves out, so the two cannot disagree.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cpu/kernel_table.h"
+
+namespace tilewise {
+
+struct WorkspacePart {
+  int64_t offset = 0;  // bytes, a multiple of 64
+  int64_t bytes = 0;
+  template <class T>
+  [[nodiscard]] T* in(void* workspace) const noexcept {
+    return reinterpret_cast<T*>(static_cast<std::byte*>(workspace) + offset);
+  }
+};
+
+struct ForwardLayout {
+  WorkspacePart counter;  // int64: the next item to claim
+  WorkspacePart scratch;  // [workers][scratch_stride]
+  int64_t scratch_stride = 0;
+  int64_t bytes = 0;
+};
+
+struct BackwardLayout {
+  WorkspacePart counter;      // int64
+  WorkspacePart lse;          // Real [batch, query_heads, query_length]
+  WorkspacePart delta;        // Real [batch, query_heads, query_length]
+  WorkspacePart accumulator;  // Real [slots][group][query_length][head_dim]
+  WorkspacePart turn;         // int32 [slots][group][query tiles]
+  WorkspacePart bias_turn;    // int32 [key tiles]
+  WorkspacePart careful;      // int32 [batch, kv_heads]
+  WorkspacePart scratch;      // [workers][scratch_stride]
+  int64_t scratch_stride = 0;
+  int64_t bytes = 0;
+};
+
+// Both throw InvalidArgument when the sum leaves 62 bits. real_bytes: 4, or 8 in the float64
+// kernel.
+[[nodiscard]] ForwardLayout forward_layout(const Kernel& kernel, const AttentionShape& shape,
+                                           const Geometry& geometry, int workers);
+[[nodiscard]] BackwardLayout backward_layout(const Kernel& kernel, const AttentionShape& shape,
+                                             const Geometry& geometry, int workers, int64_t slots,
+                                             int64_t real_bytes);
+
+}  // namespace tilewise
