@@ -40,11 +40,15 @@ double ulp(DType dtype, double magnitude) {
 }
 
 Deviation deviation(const std::vector<double>& actual, const std::vector<double>& reference,
-                    DType dtype) {
+                    DType dtype, int64_t dim) {
   Deviation result;
   const double largest = format_of(dtype).largest;
-  double squares = 0, compared = 0;
+  double squares = 0, fourth_powers = 0, row_squares = 0, compared = 0;
   for (size_t n = 0; n < reference.size(); ++n) {
+    if (n % dim == 0) {
+      fourth_powers += row_squares * row_squares;
+      row_squares = 0;
+    }
     double expected = reference[n], got = actual[n];
     if (std::isfinite(expected) && std::abs(expected) >= largest) {  // both saturate
       expected = std::copysign(largest, expected);
@@ -62,22 +66,27 @@ Deviation deviation(const std::vector<double>& actual, const std::vector<double>
       result.worst = static_cast<int64_t>(n);
     }
     squares += error * error;
+    row_squares += error * error;
     compared += 1;
   }
+  fourth_powers += row_squares * row_squares;
+  if (fourth_powers > 0) result.effective_rows = squares * squares / fourth_powers;
   if (compared > 0) result.rms = std::sqrt(squares / compared);
   return result;
 }
 
-Bound bound(Pass pass, DType dtype, const Deviation& naive, int64_t rows) {
+Bound bound(Pass pass, DType dtype, const Deviation& naive) {
   const double unit = ulp(dtype, naive.largest_reference);
-  const double sampling = 1 / std::sqrt(static_cast<double>(std::max<int64_t>(rows, 1)));
+  const double sampling = 1 / std::sqrt(naive.effective_rows);
+  const double chance = 1 + 2 * sampling;
   const double factor = pass == Pass::kForward ? 1.1 : 1.25;
-  return {2 * naive.max + 2 * unit, factor * (1 + 2 * sampling) * naive.rms + sampling * unit};
+  return {2 * chance * naive.max + 2 * unit, factor * chance * naive.rms + sampling * unit};
 }
 
 Deviation worse_of(const Deviation& a, const Deviation& b) {
   Deviation result = a.max >= b.max ? a : b;
   result.rms = std::max(a.rms, b.rms);
+  result.effective_rows = std::min(a.effective_rows, b.effective_rows);
   result.largest_reference = std::max(a.largest_reference, b.largest_reference);
   return result;
 }

@@ -3,14 +3,16 @@
 // attention in the same precision on the same data (kernels/reference/naive.h). For each whole
 // tensor
 //
-//   max error <= 2 naive max + 2 ulp
-//   RMS error <= f (1 + 2 / sqrt(rows)) naive RMS + ulp / sqrt(rows),   f = 1.1 forward, 1.25
-//   backward
+//   max error <= 2 c naive max + 2 ulp
+//   RMS error <= f c naive RMS + ulp / sqrt(n),     f = 1.1 forward, 1.25 backward,  c = 1 + 2 /
+//   sqrt(n)
 //
-// where ulp is the spacing of the result's dtype at the largest |reference|, and rows = batch *
-// heads * length. The terms with sqrt(rows) are the sampling error of an RMS over few rows: 6 % at
-// a thousand rows, nothing in a tensor of real size. The naive error is one draw of a random number
-// too, so it is taken as the larger of two summation orders. LSE has the bound on the maximum only.
+// where ulp is the spacing of the result's dtype at the largest |reference| and n is the number of
+// rows that make up the naive error: (sum e_r^2)^2 / sum e_r^4 with e_r the RMS error of row r.
+// Both errors are draws of a random number, and c is what chance may do to their ratio: 5 % at 1600
+// rows, nothing in a tensor of real size, but up to a factor 3 where one row of a sharp softmax
+// outweighs all others. For the same reason the naive error is the largest of four orders of
+// summation. LSE has the bound on the maximum only.
 //
 // NaN and infinity are exact: they must stand where the reference has them, with their sign. A
 // reference beyond the range of the dtype accepts what it rounds to.
@@ -34,10 +36,11 @@ struct Deviation {
   int64_t misplaced = -1;  // first element that is NaN or infinite where the reference is not, or
                            // the other way round; -1: none
   double largest_reference = 0;
+  double effective_rows = 1;  // n above
 };
-// `dtype`: the one that `actual` was rounded to.
+// `dtype`: the one that `actual` was rounded to. `dim`: elements of a row.
 [[nodiscard]] Deviation deviation(const std::vector<double>& actual,
-                                  const std::vector<double>& reference, DType dtype);
+                                  const std::vector<double>& reference, DType dtype, int64_t dim);
 
 enum class Pass { kForward, kBackward };
 
@@ -45,9 +48,9 @@ struct Bound {
   double max = 0;
   double rms = 0;
 };
-[[nodiscard]] Bound bound(Pass pass, DType dtype, const Deviation& naive, int64_t rows);
+[[nodiscard]] Bound bound(Pass pass, DType dtype, const Deviation& naive);
 
-// The larger of each number.
+// The larger of each error, the smaller number of rows.
 [[nodiscard]] Deviation worse_of(const Deviation& a, const Deviation& b);
 
 }  // namespace tilewise::verify

@@ -28,7 +28,7 @@ TEST(Ulp, OfNothingIsTheSmallestNumber) {
 }
 
 TEST(Deviation, MaxRmsAndPlace) {
-  const Deviation d = deviation({1, 2.5, 3, -4}, {1, 2, 3, -3}, DType::kFloat32);
+  const Deviation d = deviation({1, 2.5, 3, -4}, {1, 2, 3, -3}, DType::kFloat32, 1);
   EXPECT_EQ(d.max, 1);
   EXPECT_EQ(d.worst, 3);
   EXPECT_DOUBLE_EQ(d.rms, std::sqrt(1.25 / 4));
@@ -37,28 +37,50 @@ TEST(Deviation, MaxRmsAndPlace) {
 }
 
 TEST(Deviation, NaNAndInfinityAreExact) {
-  EXPECT_EQ(deviation({1, kNaN, -kInfinity}, {1, kNaN, -kInfinity}, DType::kFloat32).misplaced, -1);
-  EXPECT_EQ(deviation({1, kNaN}, {1, 2}, DType::kFloat32).misplaced, 1);
-  EXPECT_EQ(deviation({1, 2}, {kNaN, 2}, DType::kFloat32).misplaced, 0);
-  EXPECT_EQ(deviation({kInfinity}, {-kInfinity}, DType::kFloat32).misplaced, 0);
-  EXPECT_EQ(deviation({kInfinity}, {1e30}, DType::kFloat32).misplaced, 0);
-  EXPECT_EQ(deviation({-kInfinity}, {0}, DType::kFloat32).misplaced, 0);
+  EXPECT_EQ(deviation({1, kNaN, -kInfinity}, {1, kNaN, -kInfinity}, DType::kFloat32, 1).misplaced,
+            -1);
+  EXPECT_EQ(deviation({1, kNaN}, {1, 2}, DType::kFloat32, 1).misplaced, 1);
+  EXPECT_EQ(deviation({1, 2}, {kNaN, 2}, DType::kFloat32, 1).misplaced, 0);
+  EXPECT_EQ(deviation({kInfinity}, {-kInfinity}, DType::kFloat32, 1).misplaced, 0);
+  EXPECT_EQ(deviation({kInfinity}, {1e30}, DType::kFloat32, 1).misplaced, 0);
+  EXPECT_EQ(deviation({-kInfinity}, {0}, DType::kFloat32, 1).misplaced, 0);
 }
 
 TEST(Deviation, BeyondTheRangeOfTheDtypeEitherSaturationPasses) {
-  EXPECT_EQ(deviation({kInfinity}, {1e6}, DType::kFloat16).misplaced, -1);
-  EXPECT_EQ(deviation({65504}, {1e6}, DType::kFloat16).max, 0);
-  EXPECT_EQ(deviation({-kInfinity}, {1e6}, DType::kFloat16).max, 2 * 65504);
+  EXPECT_EQ(deviation({kInfinity}, {1e6}, DType::kFloat16, 1).misplaced, -1);
+  EXPECT_EQ(deviation({65504}, {1e6}, DType::kFloat16, 1).max, 0);
+  EXPECT_EQ(deviation({-kInfinity}, {1e6}, DType::kFloat16, 1).max, 2 * 65504);
+}
+
+TEST(Deviation, EffectiveRowsAreThoseThatMakeUpTheError) {
+  const std::vector<double> zero(8, 0);
+  EXPECT_EQ(deviation({1, 1, 1, 1, 1, 1, 1, 1}, zero, DType::kFloat32, 2).effective_rows, 4);
+  EXPECT_EQ(deviation({1, 2, 2, 1, -2, 1, 1, -2}, zero, DType::kFloat32, 2).effective_rows, 4);
+  EXPECT_EQ(deviation({0, 0, 3, 1, 0, 0, 0, 0}, zero, DType::kFloat32, 2).effective_rows, 1);
+  EXPECT_EQ(deviation(zero, zero, DType::kFloat32, 2).effective_rows, 1);
 }
 
 TEST(Bound, IsTheOneOfTheHeader) {
   Deviation naive;
-  naive.max = 3, naive.rms = 1, naive.largest_reference = 1.5;
-  const Bound forward = bound(Pass::kForward, DType::kFloat32, naive, 1'000'000);
-  EXPECT_EQ(forward.max, 6 + 2 * 0x1p-23);
+  naive.max = 3, naive.rms = 1, naive.largest_reference = 1.5, naive.effective_rows = 1'000'000;
+  const Bound forward = bound(Pass::kForward, DType::kFloat32, naive);
+  EXPECT_NEAR(forward.max, 6 * 1.002 + 2 * 0x1p-23, 1e-9);
   EXPECT_NEAR(forward.rms, 1.1 * 1.002, 1e-9);
-  EXPECT_NEAR(bound(Pass::kBackward, DType::kFloat32, naive, 1'000'000).rms, 1.25 * 1.002, 1e-9);
-  EXPECT_NEAR(bound(Pass::kForward, DType::kFloat32, naive, 4).rms, 1.1 * 2 + 0x1p-24, 1e-9);
+  EXPECT_NEAR(bound(Pass::kBackward, DType::kFloat32, naive).rms, 1.25 * 1.002, 1e-9);
+  naive.effective_rows = 4;
+  EXPECT_NEAR(bound(Pass::kForward, DType::kFloat32, naive).rms, 1.1 * 2 + 0x1p-24, 1e-9);
+  EXPECT_NEAR(bound(Pass::kForward, DType::kFloat32, naive).max, 12 + 0x1p-22, 1e-9);
+}
+
+TEST(WorseOf, TakesTheLargerErrorAndFewerRows) {
+  Deviation a, b;
+  a.max = 1, a.rms = 2, a.worst = 5, a.effective_rows = 10;
+  b.max = 2, b.rms = 1, b.worst = 6, b.effective_rows = 20;
+  const Deviation worse = worse_of(a, b);
+  EXPECT_EQ(worse.max, 2);
+  EXPECT_EQ(worse.rms, 2);
+  EXPECT_EQ(worse.worst, 6);
+  EXPECT_EQ(worse.effective_rows, 10);
 }
 
 }  // namespace
