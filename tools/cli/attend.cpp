@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/attend.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/message.h"
+#include "cli/options.h"
+#include "cli/output.h"
+#include "cli/progress.h"
+#include "io/safetensors.h"
+#include "tilewise/tilewise.h"
+
+namespace tilewise::cli {
+namespace {
+
+constexpr const char* kHelp =
+    R"(Input tensors (any of F32, BF16, F16, F64; others in the file are ignored):
+  q     [batch, heads, length, dim]
+  k     [batch, kv heads, kv length, dim]         kv heads divides heads
+  v     [batch, kv heads, kv length, value dim]
+  bias  [batch or 1, heads or 1, length or 1, kv length]   optional, added to the scores
+  do    [batch, heads, length, value dim]         optional: gradient of o, asks for gradients
+  dlse  [batch, heads, length]                    optional, with do: gradient of lse
+Output tensors:
+  o     [batch, heads, length, value dim]         in the dtype
+  lse   [batch, heads, length]                    fp32, natural logarithm, -inf: a row sees no key
+  dq, dk, dv, dbias                               with do: shapes of q, k, v, bias; in the dtype,
+                                                  but dbias in fp32 (fp64 when computing in fp64)
+The output appears complete or not at all; it may be the input file.
+
+Example:
+  tilewise attend --input layer.safetensors --output out.safetensors --mask causal --dtype bf16)";
+
+struct Options {
+  std::string input;
+  std::string output;
+  Mask mask;
+  std::optional<double> scale;
+  std::optional<DType> dtype;
+  std::string isa;
+  int threads = 0;
+  bool json = false;
+};
+
+struct Inputs {
+  DType dtype = DType::kFloat32;
+  std::optional<io::Array> q, k, v, bias, grad_output, grad_logsumexp;
+};
+
+struct Outputs {
+  std::optional<io::Array> o, lse, dq, dk, dv, dbias;
+};
+
+struct Seconds {
+  double read = 0, forward = 0, backward = 0, write = 0;
+};
+
+Tensor view(const std::optional<io::Array>& array) { return array ? array->tensor() : Tensor{}; }
+
+// An axis of an expected shape: one extent, or any (then only its name is known), or also 1.
+struct Axis {
+  int64_t extent;
+  const char* name = "";
+  bool may_be_one = false;
+  static constexpr int64_t kAny = -1;
+
+  bool accepts(int64_t got) const {
+    return extent == kAny || got == extent || (may_be_one && got == 1);
+  }
+  std::string text() const {
+    if (extent == kAny) return name;
+    return (may_be_one && extent != 1 ? "1 or " : "") + std::to_string(extent);
+  }
+};
+
+// Finds a tensor, checks its type and shape; nullptr if it is absent and optional.
+class TensorFinder {
+ public:
+  explicit TensorFinder(const io::SafetensorsFile& file) : file_(file) {}
+
+  const io::TensorInfo* find(const std::string& name, const std::vector<Axis>& axes) const {
+    const io::TensorInfo* info = file_.find(name);
+    if (info == nullptr) return nullptr;
+    if (!io::float_dtype(info->type)) {
+      throw InvalidArgument(message(file_.path(), "dtype of tensor \"" + name + "\"", info->type,
+                                    "F32, BF16, F16 or F64"));
+    }
+    bool fits = info->shape.size() == axes.size();
+    for (size_t i = 0; fits && i < axes.size(); ++i) fits = axes[i].accepts(info->shape[i]);
+    if (!fits) {
+      std::string expected;
+      for (const Axis& axis : axes) expected += (expected.empty() ? "[" : ", ") + axis.text();
+      throw InvalidArgument(message(file_.path(), "shape of tensor \"" + name + "\"",
+                                    io::shape_text(info->shape), expected + "]"));
+    }
+    return info;
+  }
+
+  const io::TensorInfo& require(const std::string& name, const std::vector<Axis>& axes) const {
+    const io::TensorInfo* info = find(name, axes);
+    if (info != nullptr) return *info;
+    std::string names;
+    for (const io::TensorInfo& tensor : file_.tensors()) {
+      names += (names.empty() ? "" : ", ") + tensor.name;
+    }
+    if (names.size() > 100) names = names.substr(0, 100) + "...";
+    throw InvalidArgument(message(file_.path(), "tensor \"" + name + "\"", "missing", "q, k and v",
+                                  "the file has " + (names.empty() ? "none" : names)));
+  }
+
+ private:
+  const io::SafetensorsFile& file_;
+};
+
+io::Array load_as(const io::SafetensorsFile& file, const io::TensorInfo& info, DType dtype) {
+  io::Array array = file.load(info);
+  return array.dtype() == dtype ? std::move(array) : io::convert(array, dtype);
+}
+
+DType real_dtype(DType dtype) {
+  return dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
+}
+
+// Every shape is checked before the first tensor is read.
+Inputs load_inputs(const io::SafetensorsFile& file, std::optional<DType> dtype) {
+  const TensorFinder finder(file);
+  const Axis any_batch{Axis::kAny, "batch"};
+  const io::TensorInfo& q = finder.require(
+      "q", {any_batch, {Axis::kAny, "heads"}, {Axis::kAny, "length"}, {Axis::kAny, "dim"}});
+  const Axis batch{q.shape[0]}, heads{q.shape[1]}, length{q.shape[2]}, dim{q.shape[3]};
+  const io::TensorInfo& k =
+      finder.require("k", {batch, {Axis::kAny, "kv heads"}, {Axis::kAny, "kv length"}, dim});
+  const Axis kv_heads{k.shape[1]}, kv_length{k.shape[2]};
+  const io::TensorInfo& v =
+      finder.require("v", {batch, kv_heads, kv_length, {Axis::kAny, "value dim"}});
+  const Axis value_dim{v.shape[3]};
+  const auto or_one = [](Axis axis) { return Axis{axis.extent, axis.name, true}; };
+  const io::TensorInfo* bias =
+      finder.find("bias", {or_one(batch), or_one(heads), or_one(length), kv_length});
+  const io::TensorInfo* grad_output = finder.find("do", {batch, heads, length, value_dim});
+  const io::TensorInfo* grad_logsumexp = finder.find("dlse", {batch, heads, length});
+  if (grad_logsumexp != nullptr && grad_output == nullptr) {
+    throw InvalidArgument(
+        message(file.path(), "tensor \"do\"", "missing", "one, as there is \"dlse\""));
+  }
+  if (!dtype && (k.type != q.type || v.type != q.type ||
+                 (grad_output != nullptr && grad_output->type != q.type))) {
+    throw InvalidArgument(message(file.path(), "dtype of q, k, v and do", "not one type",
+                                  q.type + ", as q", "choose one with --dtype"));
+  }
+
+  Inputs inputs;
+  inputs.dtype = dtype ? *dtype : *io::float_dtype(q.type);
+  const DType real = real_dtype(inputs.dtype);
+  inputs.q = load_as(file, q, inputs.dtype);
+  inputs.k = load_as(file, k, inputs.dtype);
+  inputs.v = load_as(file, v, inputs.dtype);
+  if (bias != nullptr) {
+    const bool has_dtype = io::float_dtype(bias->type) == inputs.dtype;
+    inputs.bias = load_as(file, *bias, has_dtype ? inputs.dtype : real);
+  }
+  if (grad_output != nullptr) inputs.grad_output = load_as(file, *grad_output, inputs.dtype);
+  if (grad_logsumexp != nullptr) inputs.grad_logsumexp = load_as(file, *grad_logsumexp, real);
+  return inputs;
+}
+
+Problem problem_of(const Inputs& inputs, const Options& options) {
+  Problem problem;
+  problem.query_heads = inputs.q->shape()[1];
+  problem.kv_heads = inputs.k->shape()[1];
+  problem.max_batch = inputs.q->shape()[0];
+  problem.max_query_length = inputs.q->shape()[2];
+  problem.max_kv_length = inputs.k->shape()[2];
+  problem.head_dim = inputs.q->shape()[3];
+  problem.value_dim = inputs.v->shape()[3];
+  problem.dtype = inputs.dtype;
+  problem.mask = options.mask;
+  problem.scale = options.scale;
+  problem.has_bias = inputs.bias.has_value();
+  // 0 in a file is 0; in a Problem it would ask for a default.
+  for (const auto& [name, extent] :
+       {std::pair{"k: kv heads", problem.kv_heads}, std::pair{"v: value dim", problem.value_dim}}) {
+    if (extent == 0) throw InvalidArgument(message(options.input, name, "0", "at least 1"));
+  }
+  return problem;
+}
+
+double since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+Outputs compute(const Plan& plan, const Inputs& in, Progress& progress, Seconds& seconds) {
+  const std::vector<int64_t> rows = {in.q->shape()[0], in.q->shape()[1], in.q->shape()[2]};
+  const DType real = real_dtype(in.dtype);
+  Outputs out;
+  out.o.emplace(in.dtype, std::vector<int64_t>{rows[0], rows[1], rows[2], in.v->shape()[3]});
+  out.lse.emplace(real, rows);
+  const Schedule schedule =
+      plan.schedule({.batch = rows[0], .query_length = rows[2], .kv_length = in.k->shape()[2]});
+  Workspace workspace(plan);
+
+  progress.stage("forward");
+  auto start = std::chrono::steady_clock::now();
+  plan.forward(schedule,
+               {.query = view(in.q),
+                .key = view(in.k),
+                .value = view(in.v),
+                .bias = view(in.bias),
+                .output = view(out.o),
+                .logsumexp = view(out.lse)},
+               workspace);
+  seconds.forward = since(start);
+  if (!in.grad_output) return out;
+
+  progress.stage("backward");
+  out.dq.emplace(in.dtype, in.q->shape());
+  out.dk.emplace(in.dtype, in.k->shape());
+  out.dv.emplace(in.dtype, in.v->shape());
+  if (in.bias) out.dbias.emplace(real, in.bias->shape());
+  start = std::chrono::steady_clock::now();
+  plan.backward(schedule,
+                {.query = view(in.q),
+                 .key = view(in.k),
+                 .value = view(in.v),
+                 .bias = view(in.bias),
+                 .output = view(out.o),
+                 .logsumexp = view(out.lse),
+                 .grad_output = view(in.grad_output),
+                 .grad_logsumexp = view(in.grad_logsumexp),
+                 .grad_query = view(out.dq),
+                 .grad_key = view(out.dk),
+                 .grad_value = view(out.dv),
+                 .grad_bias = view(out.dbias)},
+                workspace);
+  seconds.backward = since(start);
+  return out;
+}
+
+std::vector<io::NamedArray> named(const Outputs& out) {
+  std::vector<io::NamedArray> result;
+  const auto add = [&result](const char* name, const std::optional<io::Array>& array) {
+    if (array) result.push_back({name, &*array});
+  };
+  add("o", out.o);
+  add("lse", out.lse);
+  add("dq", out.dq);
+  add("dk", out.dk);
+  add("dv", out.dv);
+  add("dbias", out.dbias);
+  return result;
+}
+
+void print_summary(const Options& options, const Plan& plan,
+                   const std::vector<io::NamedArray>& arrays, const Inputs& in,
+                   const Seconds& seconds) {
+  const Problem& problem = plan.problem();
+  if (!options.json) {
+    std::string names;
+    for (const io::NamedArray& array : arrays) names += (names.empty() ? "" : " ") + array.name;
+    fmt::print("{}: {} ({}, {}, {} threads; forward {}", one_line(options.output), names,
+               dtype_name(problem.dtype), plan.isa(), plan.threads(),
+               duration_text(seconds.forward));
+    fmt::print("{})\n", in.grad_output ? ", backward " + duration_text(seconds.backward) : "");
+    return;
+  }
+  Json tensors = Json::array();
+  for (const io::NamedArray& array : arrays) {
+    tensors.push_back(
+        {{"name", array.name}, {"dtype", array.array->type()}, {"shape", array.array->shape()}});
+  }
+  Json times = {{"read", seconds.read}, {"forward", seconds.forward}};
+  if (in.grad_output) times["backward"] = seconds.backward;
+  times["write"] = seconds.write;
+  print_json("attend", {{"input", options.input},
+                        {"output", options.output},
+                        {"batch", problem.max_batch},
+                        {"heads", problem.query_heads},
+                        {"kv_heads", problem.kv_heads},
+                        {"length", problem.max_query_length},
+                        {"kv_length", problem.max_kv_length},
+                        {"head_dim", problem.head_dim},
+                        {"value_dim", problem.value_dim},
+                        {"dtype", dtype_name(problem.dtype)},
+                        {"mask", problem.mask.text()},
+                        {"scale", *problem.scale},
+                        {"bias", problem.has_bias},
+                        {"isa", plan.isa()},
+                        {"threads", plan.threads()},
+                        {"workspace_bytes", plan.workspace_bytes()},
+                        {"seconds", times},
+                        {"tensors", tensors}});
+}
+
+void attend(const Options& options) {
+  Progress progress("attend");
+  Seconds seconds;
+  progress.stage("reading " + one_line(options.input));
+  auto start = std::chrono::steady_clock::now();
+  const io::SafetensorsFile file(options.input);
+  io::AtomicFile output(options.output);  // a bad path is known before anything is computed
+  const Inputs inputs = load_inputs(file, options.dtype);
+  seconds.read = since(start);
+
+  const Plan plan =
+      make_plan(problem_of(inputs, options),
+                {.isa = options.isa, .threads = options.threads, .executor = nullptr});
+  Outputs outputs = compute(plan, inputs, progress, seconds);
+  if (outputs.lse->dtype() != DType::kFloat32)
+    outputs.lse = io::convert(*outputs.lse, DType::kFloat32);
+
+  progress.stage("writing " + one_line(options.output));
+  start = std::chrono::steady_clock::now();
+  const std::vector<io::NamedArray> arrays = named(outputs);
+  io::write_safetensors(output, arrays,
+                        {{"made_by", "tilewise attend " TILEWISE_VERSION},
+                         {"mask", plan.problem().mask.text()},
+                         {"scale", fmt::format("{}", *plan.problem().scale)}});
+  seconds.write = since(start);
+  print_summary(options, plan, arrays, inputs, seconds);
+}
+
+}  // namespace
+
+void register_attend(CLI::App& app, int&) {
+  CLI::App* command = app.add_subcommand("attend", "attention on the tensors q, k, v of a file");
+  const auto options = std::make_shared<Options>();
+  command->add_option("--input", options->input, "safetensors file with q, k, v")
+      ->type_name("FILE")
+      ->required();
+  command->add_option("--output", options->output, "safetensors file to write")
+      ->type_name("FILE")
+      ->required();
+  add_mask(*command, options->mask);
+  add_scale(*command, options->scale);
+  add_dtype(*command, options->dtype, "the file's");
+  add_isa(*command, options->isa);
+  add_threads(*command, options->threads);
+  add_json(*command, options->json);
+  command->footer(kHelp);
+  command->callback([options] { attend(*options); });
+}
+
+}  // namespace tilewise::cli
