@@ -21,7 +21,8 @@ struct TileRowList {
   [[nodiscard]] int64_t visited() const noexcept;  // tiles in all runs
 };
 
-// The kind of the tile queries [q0, q1) x keys [k0, k1). Full: every pair visible. Exact, both ways.
+// The kind of the tile queries [q0, q1) x keys [k0, k1). Full: every pair visible. Exact, both
+// ways.
 [[nodiscard]] TileKind classify(const Band& band, int64_t q0, int64_t q1, int64_t k0, int64_t k1);
 
 // Rows are tiles of queries; runs are of key tiles.
