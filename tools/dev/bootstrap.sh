@@ -25,16 +25,24 @@ has_header() {
   return 1
 }
 
+# g++ 12 or clang 15, under the name that CMake takes.
+has_compiler() {
+  local version
+  version=$(c++ --version 2>/dev/null) || return 1
+  if [[ $version =~ clang\ version\ ([0-9.]+) ]]; then
+    at_least "${BASH_REMATCH[1]}" 15 0
+  else
+    at_least "$(c++ -dumpfullversion -dumpversion)" 12 0
+  fi
+}
+
 has_fuzzer_runtime() { compgen -G '/usr/lib/llvm-*/lib/clang/*/lib/*/libclang_rt.fuzzer*' >/dev/null; }
 
 # Prints the Debian packages that are missing, for `run` or `test`.
 missing_packages() {
-  local compiler=${CXX:-c++} version
+  local version
   # CXX names a compiler of the user's choice: not ours to replace.
-  if [[ -z ${CXX:-} ]]; then
-    version=$("$compiler" -dumpfullversion -dumpversion 2>/dev/null)
-    at_least "${version:-0}" 12 0 || echo g++
-  fi
+  [[ -n ${CXX:-} ]] || has_compiler || echo g++
   version=$(cmake --version 2>/dev/null)
   version=${version#cmake version }
   at_least "${version:-0}" 3 25 || echo cmake
@@ -95,7 +103,7 @@ venv_is_current() {
 make_venv() {
   local venv=$bootstrap_root/.venv log
   log=$(mktemp)
-  echo "bootstrap: making .venv with $(tr '\n' ' ' <"$bootstrap_root/tools/dev/requirements.txt")"
+  echo "bootstrap: making .venv with the packages of tools/dev/requirements.txt"
   if ! { python3 -m venv --clear "$venv" &&
     "$venv/bin/python" -m pip install --disable-pip-version-check --no-input -q \
       -r "$bootstrap_root/tools/dev/requirements.txt"; } >"$log" 2>&1; then
