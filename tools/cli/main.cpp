@@ -10,6 +10,7 @@
 
 #include "cli/attend.h"
 #include "cli/output.h"
+#include "cli/verify.h"
 #include "tilewise/error.h"
 #include "tilewise/version.h"
 
@@ -23,6 +24,7 @@ constexpr int kInvalid = 2;
 // exit_code.
 constexpr void (*kSubcommands[])(CLI::App& app, int& exit_code) = {
     register_attend,
+    register_verify,
 };
 
 constexpr const char* kExamples =

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/options.h"
 
+#include <functional>
+
 #include "base/dtype.h"
 #include "base/message.h"
 #include "tilewise/error.h"
@@ -14,50 +16,64 @@ DType parse_dtype(const std::string& text) {
   throw InvalidArgument(message("--dtype", "value", text, "fp32, bf16, fp16 or fp64"));
 }
 
+// CLI11 would print the default into the column of the names.
+std::string with_default(const std::string& text, const std::string& value) {
+  return text + " (default: " + value + ")";
+}
+
+void add_dtype(CLI::App& app, const std::function<void(DType)>& set, const std::string& value) {
+  app.add_option_function<std::string>(
+         "--dtype", [set](const std::string& text) { set(parse_dtype(text)); },
+         with_default("fp32, bf16, fp16 or fp64", value))
+      ->type_name("DTYPE");
+}
+
 }  // namespace
 
 void add_mask(CLI::App& app, Mask& mask) {
+  const auto set = [&mask](const std::string& text) {
+    try {
+      mask = mask_from_text(text);
+    } catch (const InvalidArgument& error) {
+      throw InvalidArgument(std::string("--mask: ") + error.what());
+    }
+  };
   app.add_option_function<std::string>(
-         "--mask", [&mask](const std::string& text) { mask = mask_from_text(text); },
-         "none, causal (last query aligned with last key), causal-top-left, or window:L,R (from L "
-         "keys before to R after the aligned one)")
-      ->type_name("MASK")
-      ->default_str(mask.text());
+         "--mask", set,
+         with_default("none, causal (last query aligned with last key), causal-top-left, or "
+                      "window:L,R (from L keys before to R after the aligned one)",
+                      mask.text()))
+      ->type_name("MASK");
 }
 
 void add_scale(CLI::App& app, std::optional<double>& scale) {
-  app.add_option("--scale", scale, "factor of the scores")
-      ->type_name("X")
-      ->default_str("1/sqrt(head dim)");
+  app.add_option("--scale", scale, with_default("factor of the scores", "1/sqrt(head dim)"))
+      ->type_name("X");
 }
 
 void add_dtype(CLI::App& app, DType& dtype) {
-  app.add_option_function<std::string>(
-         "--dtype", [&dtype](const std::string& text) { dtype = parse_dtype(text); },
-         "fp32, bf16, fp16 or fp64")
-      ->type_name("DTYPE")
-      ->default_str(dtype_name(dtype));
+  add_dtype(
+      app, [&dtype](DType value) { dtype = value; }, dtype_name(dtype));
 }
 
 void add_dtype(CLI::App& app, std::optional<DType>& dtype, const std::string& default_text) {
-  app.add_option_function<std::string>(
-         "--dtype", [&dtype](const std::string& text) { dtype = parse_dtype(text); },
-         "fp32, bf16, fp16 or fp64")
-      ->type_name("DTYPE")
-      ->default_str(default_text);
+  add_dtype(
+      app, [&dtype](DType value) { dtype = value; }, default_text);
 }
 
 void add_isa(CLI::App& app, std::string& isa) {
-  app.add_option("--isa", isa, "instruction set: avx512bf16, avx512, avx2 or scalar")
-      ->type_name("NAME")
-      ->default_str(isa.empty() ? "the best of this CPU" : isa);
+  app.add_option("--isa", isa,
+                 with_default("instruction set: avx512bf16, avx512, avx2 or scalar",
+                              isa.empty() ? "TILEWISE_ISA, else the best of this CPU" : isa))
+      ->type_name("NAME");
 }
 
 void add_threads(CLI::App& app, int& threads) {
-  app.add_option("--threads", threads, "0: as many as this process may use")
+  app.add_option(
+         "--threads", threads,
+         with_default("threads; 0: as many as this process may use", std::to_string(threads)))
       ->type_name("T")
-      ->check(CLI::Range(0, 4096))
-      ->default_str(std::to_string(threads));
+      ->check(CLI::Range(0, 4096).description(""));
 }
 
 void add_json(CLI::App& app, bool& json) {
