@@ -79,8 +79,9 @@ class ArgumentChecker {
              "set problem.has_bias");
     }
     if (tensor.dtype != real() && tensor.dtype != problem_.dtype) {
-      reject_part("bias", ".dtype", dtype_text(tensor.dtype),
-                  std::string(dtype_name(problem_.dtype)) + " or " + dtype_name(real()));
+      const std::string also =
+          real() == problem_.dtype ? "" : std::string(" or ") + dtype_name(real());
+      reject_part("bias", ".dtype", dtype_text(tensor.dtype), dtype_name(problem_.dtype) + also);
     }
     check("bias", tensor, Access::kRead, tensor.dtype,
           {batch(true), query_heads(true), queries(true), keys()});
