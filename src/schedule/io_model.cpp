@@ -132,10 +132,11 @@ std::vector<BlockPoint> block_size_sweep(const Sizes& sizes, const Band& band, i
   for (int64_t block = first; block <= last; block *= 2) {
     // The other side of the tile moves no words while every tile is visited; it is kept square, so
     // that masks are cut as finely as the block allows.
-    const TileRowList by_query = tile_rows_by_query(band, n, m, block, block);
-    const TileRowList by_key = tile_rows_by_key(band, n, m, block, block);
-    points.push_back({block, tiled_forward(sizes, count_tiles(by_query, n, m)),
-                      algorithm1_forward(sizes, count_tiles(by_key, m, n))});
+    const TileCounts by_query = count_tiles(tile_rows_by_query(band, n, m, block, block), n, m);
+    const TileCounts by_key = count_tiles(tile_rows_by_key(band, n, m, block, block), m, n);
+    points.push_back({block, tiled_forward(sizes, by_query),
+                      tiled_backward_prepare(sizes) + tiled_backward(sizes, by_key),
+                      algorithm1_forward(sizes, by_key), algorithm4_backward(sizes, by_key)});
   }
   return points;
 }

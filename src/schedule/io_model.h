@@ -91,11 +91,13 @@ struct Blocks {
 // N^2 d^2 / memory - memory ([Dao22] Proposition 3 with its constant). The larger of the two.
 [[nodiscard]] int64_t forward_lower_bound(const Sizes& sizes, int64_t memory_words) noexcept;
 
-// [Dao22] Figure 2, middle: words moved by the forward against the block size.
+// [Dao22] Figure 2, middle: words moved against the block size.
 struct BlockPoint {
   int64_t block = 0;
-  Words tiled;       // our order with B_r = block
-  Words algorithm1;  // the paper's order with B_c = block
+  Words tiled_forward;   // our orders: B_r = block in the forward,
+  Words tiled_backward;  // B_c = block in the backward, with its preparation
+  Words algorithm1;      // the paper's: B_c = block in both
+  Words algorithm4;
 };
 // Blocks first, 2 first, ... up to last.
 [[nodiscard]] std::vector<BlockPoint> block_size_sweep(const Sizes& sizes, const Band& band,

@@ -109,7 +109,10 @@ TEST(IoModel, BlockSizeSweepFallsAndFlattens) {
   EXPECT_EQ(points.back().block, 1024);
   for (size_t i = 0; i < points.size(); ++i) {
     const int64_t tiles = kN / points[i].block;
-    EXPECT_EQ(points[i].tiled.total(), 2 * kN * kD + 2 * kN * kD * tiles + kN);
+    EXPECT_EQ(points[i].tiled_forward.total(), 2 * kN * kD + 2 * kN * kD * tiles + kN);
+    EXPECT_EQ(points[i].tiled_backward.total(),
+              2 * kN * kD + 3 * kN + 4 * kN * kD + tiles * (4 * kN * kD + 2 * kN));
+    EXPECT_EQ(points[i].algorithm4.total(), 4 * kN * kD + tiles * (5 * kN * kD + 2 * kN) + kN * kD);
     EXPECT_EQ(points[i].algorithm1.total(),
               2 * kN * kD + tiles * (3 * kN * kD + 4 * kN) + kN * kD + 2 * kN);
   }
