@@ -24,7 +24,8 @@ class TILEWISE_API Error : public std::runtime_error {
 
 // The caller's mistake. The message has the form
 //   "<operation>: <argument> <got>, expected <expected>; <hint>"
-// e.g. "make_plan: kv_heads is 5, expected a divisor of query_heads (8); repeat keys or change kv_heads".
+// e.g. "make_plan: kv_heads is 5, expected a divisor of query_heads (8); repeat keys or change
+// kv_heads".
 class TILEWISE_API InvalidArgument : public Error {
  public:
   explicit InvalidArgument(const std::string& message)

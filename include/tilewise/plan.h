@@ -35,10 +35,10 @@ struct Step {
 class Schedule;
 
 // Shapes; B, N, M = batch, query_length, kv_length of the schedule:
-//   query [B, query_heads, N, head_dim]   key [B, kv_heads, M, head_dim]   value [B, kv_heads, M, value_dim]
-//   bias [B or 1, query_heads or 1, N or 1, M], of the problem's dtype or float32; absent unless has_bias
-//   output [B, query_heads, N, value_dim]
-//   logsumexp [B, query_heads, N, 1], float32 (float64 in a float64 problem), natural logarithm;
+//   query [B, query_heads, N, head_dim]   key [B, kv_heads, M, head_dim]   value [B, kv_heads, M,
+//   value_dim] bias [B or 1, query_heads or 1, N or 1, M], of the problem's dtype or float32;
+//   absent unless has_bias output [B, query_heads, N, value_dim] logsumexp [B, query_heads, N, 1],
+//   float32 (float64 in a float64 problem), natural logarithm;
 //     optional in forward (data == nullptr)
 // A row that sees no key has output 0 and logsumexp -infinity.
 struct ForwardTensors {
@@ -81,10 +81,12 @@ class TILEWISE_API Plan {
   [[nodiscard]] Schedule schedule(const Step& step) const;
   // Enough for every schedule of this plan, forward and backward.
   [[nodiscard]] size_t workspace_bytes() const noexcept;
-  // [Dao22] Algorithm 1 (Algorithm 2 without dropout). Throws InvalidArgument before anything is written.
+  // [Dao22] Algorithm 1 (Algorithm 2 without dropout). Throws InvalidArgument before anything is
+  // written.
   void forward(const Schedule& schedule, const ForwardTensors& tensors, Workspace& workspace) const;
   // [Dao22] Algorithm 4.
-  void backward(const Schedule& schedule, const BackwardTensors& tensors, Workspace& workspace) const;
+  void backward(const Schedule& schedule, const BackwardTensors& tensors,
+                Workspace& workspace) const;
   // Tiles, words moved, memory, and why: for people.
   [[nodiscard]] std::string explain(const Schedule& schedule) const;
   [[nodiscard]] const Problem& problem() const noexcept;  // with every default filled in

@@ -44,16 +44,16 @@ class TILEWISE_API Mask {
 
 struct Problem {
   int64_t query_heads = 1;
-  int64_t kv_heads = 0;          // 0: as many as query_heads; must divide query_heads
+  int64_t kv_heads = 0;  // 0: as many as query_heads; must divide query_heads
   int64_t max_batch = 1;
   int64_t max_query_length = 0;  // upper bounds; a Schedule states the lengths of a step
   int64_t max_kv_length = 0;
-  int64_t head_dim = 0;          // 1 to 512
-  int64_t value_dim = 0;         // 0: head_dim; 1 to 512
-  DType dtype = DType::kFloat32; // of query, key, value, output and their gradients
+  int64_t head_dim = 0;           // 1 to 512
+  int64_t value_dim = 0;          // 0: head_dim; 1 to 512
+  DType dtype = DType::kFloat32;  // of query, key, value, output and their gradients
   Mask mask = {};
   std::optional<double> scale = {};  // default 1/sqrt(head_dim); positive and finite
-  bool has_bias = false;             // an additive bias [batch, heads, queries, keys] is given at run time
+  bool has_bias = false;  // an additive bias [batch, heads, queries, keys] is given at run time
 };
 
 }  // namespace tilewise

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The C interface: the same library as tilewise.h, for every language that can call C.
+ *
+ * - Functions that may fail return a tilewise_status; the text of the last failure of this thread
+ * is tilewise_last_error(). No exception and no C++ type crosses this border; nothing aborts.
+ * - Every struct begins with struct_size = sizeof(the struct). Zero the rest first (`= {sizeof
+ * x}`): zero and NULL always mean the default, so a program compiled against an older header keeps
+ * working.
+ * - Handles are opaque. Plans and schedules are immutable and may be shared between threads; a
+ *   workspace serves one run at a time. Destroying NULL does nothing.
+ */
+#ifndef TILEWISE_C_H
+#define TILEWISE_C_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tilewise/export.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum tilewise_status {
+  TILEWISE_OK = 0,
+  TILEWISE_INVALID_ARGUMENT =
+      1,                     /* the caller's mistake; the text says which argument, got, expected */
+  TILEWISE_DEVICE_ERROR = 2, /* memory, threads */
+  TILEWISE_INTERNAL_ERROR = 3 /* ours; please report */
+} tilewise_status;
+
+typedef enum tilewise_dtype {
+  TILEWISE_FLOAT32 = 0,
+  TILEWISE_BFLOAT16 = 1,
+  TILEWISE_FLOAT16 = 2,
+  TILEWISE_FLOAT64 = 3
+} tilewise_dtype;
+
+typedef struct tilewise_plan tilewise_plan;
+typedef struct tilewise_schedule tilewise_schedule;
+typedef struct tilewise_workspace tilewise_workspace;
+
+/* A view: axes [batch, heads, length, dim], strides in elements (negative and zero allowed on
+ * inputs). */
+typedef struct tilewise_tensor {
+  size_t struct_size;
+  void* data;
+  int32_t dtype; /* tilewise_dtype */
+  int32_t reserved;
+  int64_t shape[4];
+  int64_t strides[4];
+} tilewise_tensor;
+
+/* See problem.h. */
+typedef struct tilewise_problem {
+  size_t struct_size;
+  int64_t query_heads; /* 0: 1 */
+  int64_t kv_heads;    /* 0: query_heads */
+  int64_t max_batch;   /* 0: 1 */
+  int64_t max_query_length;
+  int64_t max_kv_length;
+  int64_t head_dim;
+  int64_t value_dim; /* 0: head_dim */
+  int32_t dtype;     /* tilewise_dtype */
+  int32_t has_bias;
+  const char* mask; /* "none", "causal", "causal-top-left", "window:LEFT,RIGHT"; NULL: none */
+  double scale;     /* 0: 1 / sqrt(head_dim) */
+} tilewise_problem;
+
+/* Calls task(task_context, w) once for every w in [0, workers) and returns when all calls returned.
+ */
+typedef void (*tilewise_run_workers)(void* context, int32_t workers,
+                                     void (*task)(void* task_context, int worker),
+                                     void* task_context);
+
+typedef struct tilewise_plan_options {
+  size_t struct_size;
+  const char* isa; /* NULL: the best of this CPU, or the environment variable TILEWISE_ISA */
+  int32_t threads; /* 0: as many as the process may use, or TILEWISE_NUM_THREADS */
+  int32_t executor_workers;         /* the most workers run_workers runs at once */
+  tilewise_run_workers run_workers; /* NULL: the library's own pool */
+  void* executor_context;
+} tilewise_plan_options;
+
+/* The lengths of one step; offsets are global positions of the first query, key, batch entry, head.
+ */
+typedef struct tilewise_step {
+  size_t struct_size;
+  int64_t batch; /* taken as it is: 0 means an empty batch */
+  int64_t query_length;
+  int64_t kv_length;
+  int64_t query_offset;
+  int64_t key_offset;
+  int64_t batch_offset;
+  int64_t head_offset;
+} tilewise_step;
+
+/* Shapes and dtypes: plan.h. NULL where a tensor is optional and absent (bias, logsumexp). */
+typedef struct tilewise_forward_tensors {
+  size_t struct_size;
+  const tilewise_tensor *query, *key, *value, *bias;
+  const tilewise_tensor *output, *logsumexp;
+} tilewise_forward_tensors;
+
+/* Optional: bias, grad_logsumexp, grad_bias. */
+typedef struct tilewise_backward_tensors {
+  size_t struct_size;
+  const tilewise_tensor *query, *key, *value, *bias;
+  const tilewise_tensor *output, *logsumexp, *grad_output, *grad_logsumexp;
+  const tilewise_tensor *grad_query, *grad_key, *grad_value, *grad_bias;
+} tilewise_backward_tensors;
+
+typedef struct tilewise_attention_options {
+  size_t struct_size;
+  const char* mask; /* as in tilewise_problem */
+  double scale;     /* 0: 1 / sqrt(head_dim) */
+  int64_t query_offset;
+  int64_t key_offset;
+  const char* isa;
+  int32_t threads;
+  int32_t reserved;
+} tilewise_attention_options;
+
+TILEWISE_API const char* tilewise_version(void);
+/* Text of the last failure in this thread, valid until the next call in this thread. Never NULL. */
+TILEWISE_API const char* tilewise_last_error(void);
+/* How many instruction sets this CPU runs; writes up to capacity names, best first. */
+TILEWISE_API size_t tilewise_available_isas(const char** names, size_t capacity);
+
+TILEWISE_API tilewise_status tilewise_plan_create(
+    const tilewise_problem* problem, const tilewise_plan_options* options, /* NULL: defaults */
+    tilewise_plan** plan);
+TILEWISE_API void tilewise_plan_destroy(tilewise_plan* plan);
+TILEWISE_API size_t tilewise_plan_workspace_bytes(const tilewise_plan* plan); /* 0 for NULL */
+TILEWISE_API const char* tilewise_plan_isa(const tilewise_plan* plan);        /* NULL for NULL */
+TILEWISE_API int32_t tilewise_plan_threads(const tilewise_plan* plan);        /* 0 for NULL */
+
+TILEWISE_API tilewise_status tilewise_schedule_create(const tilewise_plan* plan,
+                                                      const tilewise_step* step,
+                                                      tilewise_schedule** schedule);
+TILEWISE_API void tilewise_schedule_destroy(tilewise_schedule* schedule);
+
+/* memory NULL: allocated and owned by the workspace. Else the caller's: 64-byte aligned, at least
+ * tilewise_plan_workspace_bytes(plan), alive as long as the workspace. */
+TILEWISE_API tilewise_status tilewise_workspace_create(const tilewise_plan* plan, void* memory,
+                                                       size_t bytes,
+                                                       tilewise_workspace** workspace);
+TILEWISE_API void tilewise_workspace_destroy(tilewise_workspace* workspace);
+
+TILEWISE_API tilewise_status tilewise_forward(const tilewise_plan* plan,
+                                              const tilewise_schedule* schedule,
+                                              const tilewise_forward_tensors* tensors,
+                                              tilewise_workspace* workspace);
+TILEWISE_API tilewise_status tilewise_backward(const tilewise_plan* plan,
+                                               const tilewise_schedule* schedule,
+                                               const tilewise_backward_tensors* tensors,
+                                               tilewise_workspace* workspace);
+/* Writes at most capacity bytes, always terminated if capacity > 0; *length (may be NULL) is the
+ * length of the whole text. */
+TILEWISE_API tilewise_status tilewise_explain(const tilewise_plan* plan,
+                                              const tilewise_schedule* schedule, char* text,
+                                              size_t capacity, size_t* length);
+
+/* In one call, with cached plans. options may be NULL. */
+TILEWISE_API tilewise_status tilewise_attention(const tilewise_forward_tensors* tensors,
+                                                const tilewise_attention_options* options);
+TILEWISE_API tilewise_status tilewise_attention_backward(const tilewise_backward_tensors* tensors,
+                                                         const tilewise_attention_options* options);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tilewise/tilewise_c.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tilewise/tilewise.h"
+
+namespace {
+
+template <class Struct>
+Struct sized() {
+  Struct s;
+  std::memset(&s, 0, sizeof s);
+  s.struct_size = sizeof s;
+  return s;
+}
+
+tilewise_tensor view(float* data, int64_t heads, int64_t length, int64_t dim) {
+  tilewise_tensor t = sized<tilewise_tensor>();
+  t.data = data;
+  t.dtype = TILEWISE_FLOAT32;
+  const int64_t shape[] = {1, heads, length, dim},
+                strides[] = {heads * length * dim, length * dim, dim, 1};
+  std::memcpy(t.shape, shape, sizeof shape);
+  std::memcpy(t.strides, strides, sizeof strides);
+  return t;
+}
+
+// A causal problem of two heads, with everything that a run needs.
+struct CSetup {
+  static constexpr int64_t kHeads = 2, kLength = 70, kDim = 24, kElements = kHeads * kLength * kDim;
+  std::vector<float> q, k, v, o, d_o, d_q, d_k, d_v, lse;
+  tilewise_problem problem = sized<tilewise_problem>();
+  tilewise_step step = sized<tilewise_step>();
+  tilewise_tensor tq, tk, tv, to, tdo, tdq, tdk, tdv, tl;
+  tilewise_forward_tensors forward = sized<tilewise_forward_tensors>();
+  tilewise_backward_tensors backward = sized<tilewise_backward_tensors>();
+  tilewise_plan* plan = nullptr;
+  tilewise_schedule* schedule = nullptr;
+  tilewise_workspace* workspace = nullptr;
+
+  CSetup() {
+    for (auto* x : {&q, &k, &v, &o, &d_o, &d_q, &d_k, &d_v}) x->resize(kElements);
+    lse.resize(kHeads * kLength);
+    for (int64_t i = 0; i < kElements; ++i) {
+      const auto x = static_cast<double>(i);
+      q[i] = static_cast<float>(std::sin(0.7 * x));
+      k[i] = static_cast<float>(std::cos(1.3 * x));
+      v[i] = static_cast<float>(std::sin(0.2 * x + 1));
+      d_o[i] = static_cast<float>(std::cos(0.9 * x));
+    }
+    tq = view(q.data(), kHeads, kLength, kDim);
+    tk = view(k.data(), kHeads, kLength, kDim);
+    tv = view(v.data(), kHeads, kLength, kDim);
+    to = view(o.data(), kHeads, kLength, kDim);
+    tdo = view(d_o.data(), kHeads, kLength, kDim);
+    tdq = view(d_q.data(), kHeads, kLength, kDim);
+    tdk = view(d_k.data(), kHeads, kLength, kDim);
+    tdv = view(d_v.data(), kHeads, kLength, kDim);
+    tl = view(lse.data(), kHeads, kLength, 1);
+    problem.query_heads = kHeads;
+    problem.max_query_length = problem.max_kv_length = kLength;
+    problem.head_dim = kDim;
+    problem.mask = "causal";
+    step.batch = 1;
+    step.query_length = step.kv_length = kLength;
+    forward.query = backward.query = &tq;
+    forward.key = backward.key = &tk;
+    forward.value = backward.value = &tv;
+    forward.output = backward.output = &to;
+    forward.logsumexp = backward.logsumexp = &tl;
+    backward.grad_output = &tdo;
+    backward.grad_query = &tdq;
+    backward.grad_key = &tdk;
+    backward.grad_value = &tdv;
+  }
+  ~CSetup() {
+    tilewise_workspace_destroy(workspace);
+    tilewise_schedule_destroy(schedule);
+    tilewise_plan_destroy(plan);
+  }
+  void make(const tilewise_plan_options* options = nullptr) {
+    ASSERT_EQ(tilewise_plan_create(&problem, options, &plan), TILEWISE_OK) << tilewise_last_error();
+    ASSERT_EQ(tilewise_schedule_create(plan, &step, &schedule), TILEWISE_OK)
+        << tilewise_last_error();
+    ASSERT_EQ(tilewise_workspace_create(plan, nullptr, 0, &workspace), TILEWISE_OK)
+        << tilewise_last_error();
+  }
+};
+
+TEST(CInterface, GivesTheBitsOfTheCppInterface) {
+  CSetup s;
+  s.make();
+  ASSERT_EQ(tilewise_forward(s.plan, s.schedule, &s.forward, s.workspace), TILEWISE_OK)
+      << tilewise_last_error();
+  ASSERT_EQ(tilewise_backward(s.plan, s.schedule, &s.backward, s.workspace), TILEWISE_OK)
+      << tilewise_last_error();
+
+  CSetup c;
+  const auto tensor = [](std::vector<float>& x) {
+    return tilewise::Tensor::bhsd(
+        x.data(), tilewise::DType::kFloat32, 1, CSetup::kHeads, CSetup::kLength,
+        static_cast<int64_t>(x.size()) / (CSetup::kHeads * CSetup::kLength));
+  };
+  tilewise::AttentionOptions options;
+  options.mask = tilewise::causal();
+  tilewise::attention({tensor(c.q), tensor(c.k), tensor(c.v), {}, tensor(c.o), tensor(c.lse)},
+                      options);
+  tilewise::BackwardTensors b;
+  b.query = tensor(c.q);
+  b.key = tensor(c.k);
+  b.value = tensor(c.v);
+  b.output = tensor(c.o);
+  b.logsumexp = tensor(c.lse);
+  b.grad_output = tensor(c.d_o);
+  b.grad_query = tensor(c.d_q);
+  b.grad_key = tensor(c.d_k);
+  b.grad_value = tensor(c.d_v);
+  tilewise::attention_backward(b, options);
+  EXPECT_EQ(s.o, c.o);
+  EXPECT_EQ(s.lse, c.lse);
+  EXPECT_EQ(s.d_q, c.d_q);
+  EXPECT_EQ(s.d_k, c.d_k);
+  EXPECT_EQ(s.d_v, c.d_v);
+
+  CSetup one_call;
+  tilewise_attention_options o = sized<tilewise_attention_options>();
+  o.mask = "causal";
+  ASSERT_EQ(tilewise_attention(&one_call.forward, &o), TILEWISE_OK) << tilewise_last_error();
+  ASSERT_EQ(tilewise_attention_backward(&one_call.backward, &o), TILEWISE_OK)
+      << tilewise_last_error();
+  EXPECT_EQ(s.o, one_call.o);
+  EXPECT_EQ(s.d_k, one_call.d_k);
+}
+
+TEST(CInterface, NullIsAnErrorWithTheArgumentsName) {
+  CSetup s;
+  EXPECT_EQ(tilewise_plan_create(nullptr, nullptr, &s.plan), TILEWISE_INVALID_ARGUMENT);
+  EXPECT_STREQ(tilewise_last_error(), "tilewise_plan_create: problem is NULL, expected a pointer");
+  EXPECT_EQ(tilewise_plan_create(&s.problem, nullptr, nullptr), TILEWISE_INVALID_ARGUMENT);
+  EXPECT_STREQ(tilewise_last_error(), "tilewise_plan_create: plan is NULL, expected a handle");
+  s.make();
+  EXPECT_EQ(tilewise_forward(nullptr, s.schedule, &s.forward, s.workspace),
+            TILEWISE_INVALID_ARGUMENT);
+  EXPECT_STREQ(tilewise_last_error(), "tilewise_forward: plan is NULL, expected a handle");
+  EXPECT_EQ(tilewise_forward(s.plan, nullptr, &s.forward, s.workspace), TILEWISE_INVALID_ARGUMENT);
+  EXPECT_EQ(tilewise_forward(s.plan, s.schedule, nullptr, s.workspace), TILEWISE_INVALID_ARGUMENT);
+  EXPECT_EQ(tilewise_forward(s.plan, s.schedule, &s.forward, nullptr), TILEWISE_INVALID_ARGUMENT);
+  s.forward.key = nullptr;
+  EXPECT_EQ(tilewise_forward(s.plan, s.schedule, &s.forward, s.workspace),
+            TILEWISE_INVALID_ARGUMENT);
+  EXPECT_NE(std::string(tilewise_last_error()).find("key"), std::string::npos)
+      << tilewise_last_error();
+  tilewise_plan_destroy(nullptr);
+  tilewise_schedule_destroy(nullptr);
+  tilewise_workspace_destroy(nullptr);
+  EXPECT_EQ(tilewise_plan_workspace_bytes(nullptr), 0u);
+  EXPECT_EQ(tilewise_plan_isa(nullptr), nullptr);
+  EXPECT_EQ(tilewise_plan_threads(nullptr), 0);
+}
+
+TEST(CInterface, StructSizeCarriesOldAndNewCallers) {
+  CSetup s;
+  s.problem.struct_size = 0;
+  EXPECT_EQ(tilewise_plan_create(&s.problem, nullptr, &s.plan), TILEWISE_INVALID_ARGUMENT);
+  EXPECT_EQ(std::string(tilewise_last_error()),
+            "tilewise_plan_create: problem.struct_size is 0, expected " +
+                std::to_string(sizeof(tilewise_problem)) + "; set it to sizeof the struct");
+  // An older header, without mask and scale: whatever follows in memory is not read.
+  s.problem.struct_size = offsetof(tilewise_problem, mask);
+  s.problem.mask = reinterpret_cast<const char*>(1);
+  ASSERT_EQ(tilewise_plan_create(&s.problem, nullptr, &s.plan), TILEWISE_OK)
+      << tilewise_last_error();
+  tilewise_plan_destroy(s.plan);
+  // A newer header, with an option that is not set, and one that is.
+  struct {
+    tilewise_step step;
+    int64_t newer;
+  } larger{};
+  s.problem = CSetup().problem;
+  s.make();
+  larger.step = s.step;
+  larger.step.struct_size = sizeof larger;
+  tilewise_schedule* schedule = nullptr;
+  EXPECT_EQ(tilewise_schedule_create(s.plan, &larger.step, &schedule), TILEWISE_OK)
+      << tilewise_last_error();
+  tilewise_schedule_destroy(schedule);
+  larger.newer = 1;
+  EXPECT_EQ(tilewise_schedule_create(s.plan, &larger.step, &schedule), TILEWISE_INVALID_ARGUMENT);
+  EXPECT_NE(std::string(tilewise_last_error()).find("a newer option is set"), std::string::npos);
+  EXPECT_EQ(schedule, nullptr);
+}
+
+TEST(CInterface, ErrorsBelongToTheirThread) {
+  CSetup s;
+  s.problem.mask = "casual";
+  EXPECT_EQ(tilewise_plan_create(&s.problem, nullptr, &s.plan), TILEWISE_INVALID_ARGUMENT);
+  const std::string here = tilewise_last_error();
+  EXPECT_NE(here.find("casual"), std::string::npos);
+  std::thread([] { EXPECT_STREQ(tilewise_last_error(), ""); }).join();
+  EXPECT_EQ(here, tilewise_last_error());
+}
+
+TEST(CInterface, TheCallersMemoryAsWorkspace) {
+  CSetup s;
+  s.make();
+  const size_t bytes = tilewise_plan_workspace_bytes(s.plan);
+  std::vector<char> memory(bytes + 64);
+  char* aligned = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
+  tilewise_workspace* own = nullptr;
+  ASSERT_EQ(tilewise_workspace_create(s.plan, aligned, bytes, &own), TILEWISE_OK);
+  EXPECT_EQ(tilewise_forward(s.plan, s.schedule, &s.forward, own), TILEWISE_OK)
+      << tilewise_last_error();
+  tilewise_workspace_destroy(own);
+  ASSERT_EQ(tilewise_workspace_create(s.plan, aligned, 1, &own), TILEWISE_OK);
+  EXPECT_EQ(tilewise_forward(s.plan, s.schedule, &s.forward, own), TILEWISE_INVALID_ARGUMENT);
+  EXPECT_NE(std::string(tilewise_last_error()).find("workspace"), std::string::npos)
+      << tilewise_last_error();
+  tilewise_workspace_destroy(own);
+}
+
+TEST(CInterface, TheCallersPool) {
+  static int calls = 0;
+  CSetup s;
+  tilewise_plan_options options = sized<tilewise_plan_options>();
+  options.run_workers = [](void* context, int32_t workers, void (*task)(void*, int),
+                           void* task_context) {
+    EXPECT_STREQ(static_cast<const char*>(context), "mine");
+    ++calls;
+    for (int w = 0; w < workers; ++w) task(task_context, w);
+  };
+  char context[] = "mine";
+  options.executor_context = context;
+  EXPECT_EQ(tilewise_plan_create(&s.problem, &options, &s.plan), TILEWISE_INVALID_ARGUMENT);
+  EXPECT_STREQ(tilewise_last_error(),
+               "tilewise_plan_create: options.executor_workers is 0, expected 1 to 4096");
+  options.executor_workers = 3;
+  s.make(&options);
+  EXPECT_EQ(tilewise_plan_threads(s.plan), 3);
+  ASSERT_EQ(tilewise_forward(s.plan, s.schedule, &s.forward, s.workspace), TILEWISE_OK)
+      << tilewise_last_error();
+  EXPECT_GT(calls, 0);
+}
+
+TEST(CInterface, ExplainFitsTheBuffer) {
+  CSetup s;
+  s.make();
+  size_t length = 0;
+  ASSERT_EQ(tilewise_explain(s.plan, s.schedule, nullptr, 0, &length), TILEWISE_OK)
+      << tilewise_last_error();
+  ASSERT_GT(length, 20u);
+  std::string whole(length + 1, 'x'), part(11, 'x');
+  ASSERT_EQ(tilewise_explain(s.plan, s.schedule, whole.data(), whole.size(), nullptr), TILEWISE_OK);
+  ASSERT_EQ(tilewise_explain(s.plan, s.schedule, part.data(), part.size(), nullptr), TILEWISE_OK);
+  EXPECT_EQ(std::strlen(whole.c_str()), length);
+  EXPECT_EQ(std::string(part.c_str()), whole.substr(0, 10));
+  EXPECT_EQ(tilewise_explain(s.plan, s.schedule, nullptr, 5, nullptr), TILEWISE_INVALID_ARGUMENT);
+}
+
+TEST(CInterface, NamesOfInstructionSets) {
+  const size_t count = tilewise_available_isas(nullptr, 0);
+  ASSERT_GE(count, 1u);
+  std::vector<const char*> names(count);
+  EXPECT_EQ(tilewise_available_isas(names.data(), count), count);
+  EXPECT_STREQ(names.back(), "scalar");
+  EXPECT_STREQ(tilewise_version(), TILEWISE_VERSION);
+}
+
+}  // namespace
