@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "base/dtype.h"
+#include "schedule/tile_counts.h"
 
 namespace tilewise {
 namespace {
@@ -29,29 +30,34 @@ std::string bytes_text(int64_t bytes) {
   return kib < 1024 ? format("%.1f KiB", kib) : format("%.1f MiB", kib / 1024);
 }
 
-struct TileCounts {
-  int64_t empty = 0;
-  int64_t full = 0;
-  int64_t partial = 0;
-};
-
-TileCounts count_tiles(const TileRowList& rows, int64_t columns) {
-  TileCounts counts;
-  for (const TileRun& run : rows.runs) {
-    (run.kind == TileKind::kFull ? counts.full : counts.partial) += run.last - run.first;
-  }
-  counts.empty = rows.view().rows * columns - counts.full - counts.partial;
-  return counts;
-}
-
-std::string tiles_line(const char* direction, const TileRowList& rows, int64_t query_tile,
-                       int64_t key_tile, int64_t kv_length) {
-  const TileCounts counts = count_tiles(rows, ceil_divide(kv_length, key_tile));
+std::string tiles_line(const char* direction, const TileCounts& counts, int64_t query_tile,
+                       int64_t key_tile) {
   return format(
       "%-10s%lld queries x %lld keys; per head %lld full, %lld partial, %lld empty "
       "(never visited)\n",
       direction, number(query_tile), number(key_tile), number(counts.full), number(counts.partial),
-      number(counts.empty));
+      number(counts.empty()));
+}
+
+std::string words_line(const char* direction, const io_model::Words& tiled,
+                       const io_model::Words& standard) {
+  return format("  %-8s%lld words read, %lld written; standard attention %lld read, %lld written\n",
+                direction, number(tiled.read), number(tiled.written), number(standard.read),
+                number(standard.written));
+}
+
+// Between the private caches of a core and everything behind them (docs/io_model.md).
+std::string words_text(const Schedule::Data& schedule, const TileCounts& forward) {
+  const io_model::Sizes sizes = sizes_of(schedule.shape);
+  const TileCounts by_key = count_tiles(schedule.backward_rows_by_key, schedule.shape.kv_length,
+                                        schedule.shape.query_length);
+  return "words     moved between the caches of a core and memory, predicted\n" +
+         words_line("forward", io_model::tiled_forward(sizes, forward),
+                    io_model::standard_forward(sizes)) +
+         words_line(
+             "backward",
+             io_model::tiled_backward_prepare(sizes) + io_model::tiled_backward(sizes, by_key),
+             io_model::standard_backward(sizes));
 }
 
 std::string why_tiles(const Plan::Data& plan, const Schedule::Data& schedule) {
@@ -122,22 +128,26 @@ std::string explain_schedule(const Plan::Data& plan, const Schedule::Data& sched
                  number(step.batch), number(step.query_length), number(step.kv_length),
                  number(schedule.pairs));
   text += format("kernel    %s, %s arithmetic\n", plan.isa.c_str(), plan.kernel->arithmetic);
-  text += tiles_line("forward", schedule.forward_rows, geometry.query_tile, geometry.key_tile,
-                     step.kv_length);
+  const TileCounts forward = count_tiles(schedule.forward_rows, step.query_length, step.kv_length);
+  const TileCounts backward =
+      count_tiles(schedule.backward_rows_by_query, step.query_length, step.kv_length);
+  text += tiles_line("forward", forward, geometry.query_tile, geometry.key_tile);
   text += why_tiles(plan, schedule);
-  text += tiles_line("backward", schedule.backward_rows_by_query, geometry.backward_query_tile,
-                     geometry.backward_key_tile, step.kv_length);
+  text +=
+      tiles_line("backward", backward, geometry.backward_query_tile, geometry.backward_key_tile);
   text += "picture   queries down, keys right; # full, / partial, . empty\n";
   text += picture(schedule.band, step.query_length, step.kv_length);
+  text += words_text(schedule, forward);
+  const io_model::Sizes sizes = sizes_of(schedule.shape);
   text += format("work      forward %.4g FLOP in %lld items, %d of %d threads\n",
-                 forward_flops(schedule.shape, schedule.pairs), number(schedule.forward_items),
-                 schedule.forward_workers, plan.threads);
+                 static_cast<double>(io_model::forward_flops(sizes, schedule.pairs)),
+                 number(schedule.forward_items), schedule.forward_workers, plan.threads);
   text += format(
       "          backward %.4g FLOP in %lld whole heads and %lld shared heads of %lld key "
       "tiles, %d of %d threads\n",
-      backward_flops(schedule.shape, schedule.pairs), number(shares.whole_heads),
-      number(shares.shared_heads), number(shares.key_tiles), schedule.backward_workers,
-      plan.threads);
+      static_cast<double>(io_model::backward_flops(sizes, schedule.pairs)),
+      number(shares.whole_heads), number(shares.shared_heads), number(shares.key_tiles),
+      schedule.backward_workers, plan.threads);
   text += "          (a thread is used when it gets 2e5 FLOP or more)\n";
   return text + workspace_text(plan, schedule);
 }

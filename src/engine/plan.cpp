@@ -57,6 +57,11 @@ AttentionShape make_shape(const Problem& problem, int64_t batch, int64_t query_l
           kv_length, problem.head_dim,    problem.value_dim};
 }
 
+io_model::Sizes sizes_of(const AttentionShape& shape) {
+  return {shape.batch,     shape.query_heads, shape.kv_heads, shape.query_length,
+          shape.kv_length, shape.head_dim,    shape.value_dim};
+}
+
 Plan make_plan(const Problem& problem, const PlanOptions& options) {
   auto plan = std::make_shared<Plan::Data>();
   plan->problem = normalized(problem);

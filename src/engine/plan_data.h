@@ -12,6 +12,7 @@
 #include "engine/tiling.h"
 #include "engine/workspace_layout.h"
 #include "kernels/cpu/kernel_table.h"
+#include "schedule/io_model.h"
 #include "schedule/tile_runs.h"
 #include "tilewise/plan.h"
 
@@ -65,6 +66,7 @@ struct Plan::Data {
 
 [[nodiscard]] AttentionShape make_shape(const Problem& problem, int64_t batch, int64_t query_length,
                                         int64_t kv_length);
+[[nodiscard]] io_model::Sizes sizes_of(const AttentionShape& shape);
 [[nodiscard]] inline int64_t real_bytes(const Problem& problem) {
   return problem.dtype == DType::kFloat64 ? 8 : 4;
 }

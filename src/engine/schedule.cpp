@@ -42,7 +42,8 @@ void schedule_forward(const Plan::Data& plan, Schedule::Data& schedule) {
   schedule.forward_items =
       shape.batch * shape.query_heads * static_cast<int64_t>(schedule.forward_order.size());
   schedule.forward_workers =
-      choose_workers(forward_flops(shape, schedule.pairs), schedule.forward_items, plan.threads);
+      choose_workers(io_model::forward_flops(sizes_of(shape), schedule.pairs),
+                     schedule.forward_items, plan.threads);
   schedule.forward =
       forward_layout(*plan.kernel, shape, schedule.geometry, schedule.forward_workers);
 }
@@ -57,8 +58,8 @@ void schedule_backward(const Plan::Data& plan, Schedule::Data& schedule) {
       tile_rows_by_key(schedule.band, shape.query_length, shape.kv_length, query_tile, key_tile);
   const int64_t heads = shape.batch * shape.kv_heads;
   const int64_t key_tiles = ceil_divide(shape.kv_length, key_tile);
-  schedule.backward_workers =
-      choose_workers(backward_flops(shape, schedule.pairs), heads * key_tiles, plan.threads);
+  schedule.backward_workers = choose_workers(
+      io_model::backward_flops(sizes_of(shape), schedule.pairs), heads * key_tiles, plan.threads);
   schedule.shares = share_backward(heads, key_tiles, schedule.backward_workers);
   schedule.backward =
       backward_layout(*plan.kernel, shape, schedule.geometry, schedule.backward_workers,

@@ -20,20 +20,9 @@ Geometry choose_geometry(const Kernel& kernel, const AttentionShape& shape, int 
   return geometry;
 }
 
-double forward_flops(const AttentionShape& shape, int64_t pairs) {
-  return 2.0 * static_cast<double>(pairs) * static_cast<double>(shape.head_dim + shape.value_dim) *
-         static_cast<double>(shape.query_heads) * static_cast<double>(shape.batch);
-}
-
-double backward_flops(const AttentionShape& shape, int64_t pairs) {
-  return 2.5 * forward_flops(shape, pairs);
-}
-
-int choose_workers(double flops, int64_t items, int threads) {
-  const int64_t most = std::min<int64_t>(threads, items);
-  const double worth = std::min(flops / kFlopsPerWorker, static_cast<double>(threads));
-  return static_cast<int>(
-      std::clamp<int64_t>(static_cast<int64_t>(worth), 1, std::max<int64_t>(most, 1)));
+int choose_workers(int64_t flops, int64_t items, int threads) {
+  const int64_t worth = std::min(flops / kFlopsPerWorker, items);
+  return static_cast<int>(std::clamp<int64_t>(worth, 1, threads));
 }
 
 BackwardShares share_backward(int64_t heads, int64_t key_tiles, int workers) {

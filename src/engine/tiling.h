@@ -19,13 +19,10 @@ constexpr int64_t kItemsPerThread = 4;
 [[nodiscard]] Geometry choose_geometry(const Kernel& kernel, const AttentionShape& shape,
                                        int threads);
 
-// Multiply-adds count twice; pairs = visible pairs of one head (paper section 3.1).
-[[nodiscard]] double forward_flops(const AttentionShape& shape, int64_t pairs);
-[[nodiscard]] double backward_flops(const AttentionShape& shape, int64_t pairs);
-
 // Waking another worker costs a few microseconds: it must find as much work.
-constexpr double kFlopsPerWorker = 2e5;
-[[nodiscard]] int choose_workers(double flops, int64_t items, int threads);
+constexpr int64_t kFlopsPerWorker = 200'000;
+// At most one worker per item, at least one.
+[[nodiscard]] int choose_workers(int64_t flops, int64_t items, int threads);
 
 // How the backward is shared out. Heads here are (batch, kv head) pairs. Whole heads come first,
 // each owned by one worker whose accumulator of dQ stays in its caches; what does not divide by

@@ -59,6 +59,11 @@ struct SmallAttention {
   Array query, key, value, bias, output, logsumexp;
   Array grad_output, grad_logsumexp, grad_query, grad_key, grad_value, grad_bias;
 
+  static Problem complete(Problem problem) {
+    if (problem.kv_heads == 0) problem.kv_heads = problem.query_heads;
+    if (problem.value_dim == 0) problem.value_dim = problem.head_dim;
+    return problem;
+  }
   static DType real(DType dtype) {
     return dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
   }
@@ -66,23 +71,23 @@ struct SmallAttention {
   // problem: heads, dims, dtype, mask, has_bias, maxima; the bias has the extents given.
   SmallAttention(const Problem& p, const Step& s, std::function<bool(int64_t, int64_t)> visible,
                  int64_t bias_b = 1, int64_t bias_h = 1, int64_t bias_n = 1)
-      : problem(p),
+      : problem(complete(p)),
         step(s),
         bias_batch(bias_b),
         bias_heads(bias_h),
         bias_queries(bias_n),
         sees(std::move(visible)),
         query(p.dtype, s.batch, p.query_heads, s.query_length, p.head_dim),
-        key(p.dtype, s.batch, p.kv_heads, s.kv_length, p.head_dim, true),
-        value(p.dtype, s.batch, p.kv_heads, s.kv_length, p.value_dim),
+        key(p.dtype, s.batch, problem.kv_heads, s.kv_length, p.head_dim, true),
+        value(p.dtype, s.batch, problem.kv_heads, s.kv_length, problem.value_dim),
         bias(p.dtype, bias_b, bias_h, bias_n, s.kv_length),
-        output(p.dtype, s.batch, p.query_heads, s.query_length, p.value_dim, true),
+        output(p.dtype, s.batch, p.query_heads, s.query_length, problem.value_dim, true),
         logsumexp(real(p.dtype), s.batch, p.query_heads, s.query_length, 1),
-        grad_output(p.dtype, s.batch, p.query_heads, s.query_length, p.value_dim),
+        grad_output(p.dtype, s.batch, p.query_heads, s.query_length, problem.value_dim),
         grad_logsumexp(real(p.dtype), s.batch, p.query_heads, s.query_length, 1),
         grad_query(p.dtype, s.batch, p.query_heads, s.query_length, p.head_dim),
-        grad_key(p.dtype, s.batch, p.kv_heads, s.kv_length, p.head_dim),
-        grad_value(p.dtype, s.batch, p.kv_heads, s.kv_length, p.value_dim, true),
+        grad_key(p.dtype, s.batch, problem.kv_heads, s.kv_length, p.head_dim),
+        grad_value(p.dtype, s.batch, problem.kv_heads, s.kv_length, problem.value_dim, true),
         grad_bias(real(p.dtype), bias_b, bias_h, bias_n, s.kv_length) {
     Random random(20261124, static_cast<uint64_t>(s.query_length * 1000 + s.kv_length));
     for (Array* array : {&query, &key, &value, &bias, &grad_output, &grad_logsumexp}) {

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/explain.h"
+
+#include <gtest/gtest.h>
+
+#include "engine/stub_plan.h"
+#include "problem/mask.h"
+#include "tilewise/error.h"
+
+namespace tilewise {
+namespace {
+
+Problem causal_problem() {
+  Problem problem;
+  problem.query_heads = 2;
+  problem.kv_heads = 1;
+  problem.max_query_length = 128;
+  problem.max_kv_length = 128;
+  problem.head_dim = 64;
+  problem.mask = causal();
+  return problem;
+}
+
+TEST(Explain, PictureOfACausalMask) {
+  const Band band = detail::band_of(causal(), 4, 4, 0, 0);
+  EXPECT_EQ(picture(band, 4, 4),
+            "          #...\n"
+            "          ##..\n"
+            "          ###.\n"
+            "          ####\n");
+  EXPECT_EQ(picture(detail::band_of(causal(), 64, 64, 0, 0), 64, 64).substr(0, 43),
+            "          /...............................\n");
+  EXPECT_EQ(picture(band, 0, 4), "");
+}
+
+TEST(Explain, NamesTilesWordsWorkAndMemory) {
+  const Kernel kernel = testing::stub_kernel();  // forward 64 x 32, backward 16 x 16
+  const auto plan = testing::stub_plan(causal_problem(), kernel, default_executor(), 1);
+  Step step;
+  step.query_length = 128;
+  step.kv_length = 128;
+  const std::string text = explain_schedule(*plan, *make_schedule(*plan, step, "schedule"));
+  for (const char* part :
+       {"problem   fp32, 2 query heads over 1 kv heads, head_dim 64, value_dim 64, mask causal, "
+        "scale 0.125, no bias",
+        "batch 1, 128 queries x 128 keys; 8256 visible pairs per head", "kernel    stub",
+        // Rows of 64 queries: keys 0-31 and 32-63 touch the diagonal, then two full and two more.
+        "64 queries x 32 keys; per head 2 full, 4 partial, 2 empty",
+        "16 queries x 16 keys; per head 28 full, 8 partial, 28 empty",
+        // 2 * 8256 pairs * 128 * 2 heads, and 2.5 times that.
+        "forward 4.227e+06 FLOP in 4 items, 1 of 1 threads", "backward 1.057e+07 FLOP",
+        // Q once; K and V of 6 tiles of 32 x 64, both heads. O and LSE once.
+        "forward 65536 words read, 16640 written", "workspace", "dQ sums     64.0 KiB"}) {
+    EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
+  }
+}
+
+TEST(Explain, RefusesAScheduleOfAnotherPlan) {
+  const Plan a = make_plan(causal_problem());
+  const Plan b = make_plan(causal_problem());
+  EXPECT_THROW((void)a.explain(b.schedule({})), InvalidArgument);
+  EXPECT_NE(a.explain(a.schedule({})).find("0 queries x 0 keys"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace tilewise

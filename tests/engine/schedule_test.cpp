@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <set>
+#include <thread>
+#include <vector>
+
+#include "engine/plan_data.h"
+#include "tilewise/error.h"
+
+namespace tilewise {
+namespace {
+
+Problem causal_problem() {
+  Problem problem;
+  problem.query_heads = 4;
+  problem.kv_heads = 2;
+  problem.max_batch = 4;
+  problem.max_query_length = 3000;
+  problem.max_kv_length = 3000;
+  problem.head_dim = 64;
+  problem.mask = causal();
+  return problem;
+}
+
+Step step_of(int64_t batch, int64_t query_length, int64_t kv_length) {
+  Step step;
+  step.batch = batch;
+  step.query_length = query_length;
+  step.kv_length = kv_length;
+  return step;
+}
+
+int64_t tiles_of(const TileRowList& rows, int32_t row) {
+  const TileRows view = rows.view();
+  int64_t tiles = 0;
+  for (int64_t run = view.begin[row]; run < view.begin[row + 1]; ++run) {
+    tiles += view.runs[run].last - view.runs[run].first;
+  }
+  return tiles;
+}
+
+TEST(Schedule, KnowsItsStep) {
+  Step step = step_of(3, 20, 30);
+  step.query_offset = 7;
+  const Schedule schedule = make_plan(causal_problem()).schedule(step);
+  EXPECT_EQ(schedule.step().batch, 3);
+  EXPECT_EQ(schedule.step().query_offset, 7);
+}
+
+TEST(Schedule, EveryQueryTileOnceLongestFirst) {
+  const Schedule schedule = make_plan(causal_problem()).schedule(step_of(2, 2990, 3000));
+  const Schedule::Data& data = schedule.data();
+  const std::set<int32_t> tiles(data.forward_order.begin(), data.forward_order.end());
+  const auto count = static_cast<size_t>(ceil_divide(2990, data.geometry.query_tile));
+  EXPECT_EQ(data.forward_order.size(), count);
+  EXPECT_EQ(tiles.size(), count);
+  EXPECT_EQ(*tiles.rbegin(), static_cast<int32_t>(count) - 1);
+  EXPECT_EQ(data.forward_items, static_cast<int64_t>(count) * 2 * 4);
+  for (size_t i = 1; i < count; ++i) {
+    EXPECT_GE(tiles_of(data.forward_rows, data.forward_order[i - 1]),
+              tiles_of(data.forward_rows, data.forward_order[i]));
+  }
+}
+
+TEST(Schedule, TheSameStepIsMadeOnce) {
+  const Plan plan = make_plan(causal_problem());
+  const Schedule first = plan.schedule(step_of(1, 100, 100));
+  EXPECT_EQ(&plan.schedule(step_of(1, 100, 100)).data(), &first.data());
+  EXPECT_NE(&plan.schedule(step_of(1, 100, 101)).data(), &first.data());
+  for (int64_t length = 1; length <= 8; ++length) (void)plan.schedule(step_of(1, length, 5));
+  EXPECT_NE(&plan.schedule(step_of(1, 100, 100)).data(), &first.data()) << "the cache is bounded";
+}
+
+TEST(Schedule, IsSharedSafely) {
+  const Plan plan = make_plan(causal_problem());
+  std::vector<std::thread> threads;
+  for (int64_t t = 0; t < 8; ++t) {
+    threads.emplace_back([&plan, t] {
+      for (int64_t i = 0; i < 200; ++i) {
+        const Schedule schedule = plan.schedule(step_of(1, 1 + (i * (t + 1)) % 13, 40));
+        EXPECT_EQ(schedule.step().query_length, 1 + (i * (t + 1)) % 13);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+TEST(Schedule, TinyStepsRunOnTheCaller) {
+  const Plan plan = make_plan(causal_problem(), {.threads = 8});
+  EXPECT_EQ(plan.schedule(step_of(1, 8, 8)).data().forward_workers, 1);
+  EXPECT_EQ(plan.schedule(step_of(4, 3000, 3000)).data().forward_workers, 8);
+  EXPECT_EQ(plan.schedule(step_of(4, 3000, 3000)).data().backward_workers, 8);
+}
+
+TEST(Schedule, NeverNeedsMoreThanThePlan) {
+  for (const int threads : {1, 2, 5}) {
+    const Plan plan = make_plan(causal_problem(), {.threads = threads});
+    for (const int64_t batch : {0, 1, 3, 4}) {
+      for (const int64_t length : {0, 1, 63, 64, 65, 1000, 2999, 3000}) {
+        const Schedule schedule = plan.schedule(step_of(batch, length, 3000 - length));
+        EXPECT_LE(schedule.data().forward.bytes, static_cast<int64_t>(plan.workspace_bytes()));
+        EXPECT_LE(schedule.data().backward.bytes, static_cast<int64_t>(plan.workspace_bytes()));
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tilewise
