@@ -41,7 +41,7 @@ std::string tiles_line(const char* direction, const TileCounts& counts, int64_t 
 
 std::string words_line(const char* direction, const io_model::Words& tiled,
                        const io_model::Words& standard) {
-  return format("  %-8s%lld words read, %lld written; standard attention %lld read, %lld written\n",
+  return format("  %-9s%lld words read, %lld written; standard attention %lld read, %lld written\n",
                 direction, number(tiled.read), number(tiled.written), number(standard.read),
                 number(standard.written));
 }
@@ -70,7 +70,7 @@ std::string why_tiles(const Plan::Data& plan, const Schedule::Data& schedule) {
       "          the kernel proposes %lld queries; shortened in steps of %lld to give %d "
       "threads about %lld items each\n",
       number(proposal.query_tile), number(plan.kernel->query_unit), plan.threads,
-      number(kItemsPerThread));
+      number(kItemsPerWorker));
 }
 
 std::string part_line(const char* name, const WorkspacePart& part) {

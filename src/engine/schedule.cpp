@@ -35,15 +35,18 @@ std::vector<int32_t> longest_first(const TileRowList& rows) {
 
 void schedule_forward(const Plan::Data& plan, Schedule::Data& schedule) {
   const AttentionShape& shape = schedule.shape;
+  // Workers that have enough to do first, then tiles for them, then no more workers than items.
+  const int64_t flops = io_model::forward_flops(sizes_of(shape), schedule.pairs);
+  const int64_t rows = shape.batch * shape.query_heads * shape.query_length;
+  const int workers = choose_workers(flops, rows, plan.threads);
+  schedule.geometry = choose_geometry(*plan.kernel, shape, workers);
   schedule.forward_rows =
       tile_rows_by_query(schedule.band, shape.query_length, shape.kv_length,
                          schedule.geometry.query_tile, schedule.geometry.key_tile);
   schedule.forward_order = longest_first(schedule.forward_rows);
   schedule.forward_items =
       shape.batch * shape.query_heads * static_cast<int64_t>(schedule.forward_order.size());
-  schedule.forward_workers =
-      choose_workers(io_model::forward_flops(sizes_of(shape), schedule.pairs),
-                     schedule.forward_items, plan.threads);
+  schedule.forward_workers = choose_workers(flops, schedule.forward_items, plan.threads);
   schedule.forward =
       forward_layout(*plan.kernel, shape, schedule.geometry, schedule.forward_workers);
 }
@@ -92,7 +95,6 @@ std::shared_ptr<const Schedule::Data> make_schedule(const Plan::Data& plan, cons
   schedule->plan_id = plan.id;
   schedule->step = step;
   schedule->shape = make_shape(plan.problem, step.batch, step.query_length, step.kv_length);
-  schedule->geometry = choose_geometry(*plan.kernel, schedule->shape, plan.threads);
   schedule->band = detail::band_of(plan.problem.mask, step.query_length, step.kv_length,
                                    step.query_offset, step.key_offset);
   schedule->pairs = detail::visible_pairs(schedule->band, step.query_length, step.kv_length);

@@ -5,14 +5,14 @@
 
 namespace tilewise {
 
-Geometry choose_geometry(const Kernel& kernel, const AttentionShape& shape, int threads) {
+Geometry choose_geometry(const Kernel& kernel, const AttentionShape& shape, int workers) {
   Geometry geometry = kernel.geometry(shape.head_dim, shape.value_dim);
   const int64_t unit = kernel.query_unit;
   int64_t tile = std::min(round_up(geometry.query_tile, unit),
                           round_up(std::max<int64_t>(shape.query_length, 1), unit));
   const int64_t heads = shape.batch * shape.query_heads;
-  if (threads > 1 && heads > 0) {
-    const int64_t tiles = ceil_divide(kItemsPerThread * threads, heads);  // wanted per head
+  if (workers > 1 && heads > 0) {
+    const int64_t tiles = ceil_divide(kItemsPerWorker * workers, heads);  // wanted per head
     tile = std::min(tile,
                     round_up(ceil_divide(std::max<int64_t>(shape.query_length, 1), tiles), unit));
   }

@@ -14,10 +14,10 @@ namespace tilewise {
 }
 
 // The kernel's proposal, with a forward query_tile no longer than the queries and, for several
-// threads, short enough that every thread has about kItemsPerThread items to even out the load.
-constexpr int64_t kItemsPerThread = 4;
+// workers, short enough that every one has about kItemsPerWorker items to even out the load.
+constexpr int64_t kItemsPerWorker = 4;
 [[nodiscard]] Geometry choose_geometry(const Kernel& kernel, const AttentionShape& shape,
-                                       int threads);
+                                       int workers);
 
 // Waking another worker costs a few microseconds: it must find as much work.
 constexpr int64_t kFlopsPerWorker = 200'000;

@@ -50,7 +50,7 @@ TEST(Explain, NamesTilesWordsWorkAndMemory) {
         // 2 * 8256 pairs * 128 * 2 heads, and 2.5 times that.
         "forward 4.227e+06 FLOP in 4 items, 1 of 1 threads", "backward 1.057e+07 FLOP",
         // Q once; K and V of 6 tiles of 32 x 64, both heads. O and LSE once.
-        "forward 65536 words read, 16640 written", "workspace", "dQ sums     64.0 KiB"}) {
+        "forward  65536 words read, 16640 written", "workspace", "dQ sums     64.0 KiB"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
   }
 }
