@@ -34,6 +34,13 @@ function(tilewise_add_test name)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
   target_link_libraries(${name} PRIVATE tilewise_internal ${ARG_LIBRARIES} GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE TILEWISE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  # ./test builds one label at a time where it needs no more: target tests_unit, tests_property, ...
+  foreach(_label ${ARG_LABELS})
+    if(NOT TARGET tests_${_label})
+      add_custom_target(tests_${_label})
+    endif()
+    add_dependencies(tests_${_label} ${name})
+  endforeach()
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60
     PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
 endfunction()

@@ -4,7 +4,7 @@
 
 Exactly the kernels they export. No weak symbol: the linker keeps one copy of a shared inline function,
 and if that is the AVX-512 one, every machine without it dies far from any kernel. No initialiser
-at load time for the same reason. Nothing undefined but the C runtime.
+at load time for the same reason. Nothing undefined but the C runtime and src/base.
 """
 
 import pathlib
@@ -31,9 +31,9 @@ def problems_of(isa, listing):
         if kind in "WVwvu":
             problems.append(f"{isa}: weak symbol {name}")
         elif kind == "U":
-            # The scalar kernel has the flags of everything else, so it may share functions.
-            if isa != "scalar" and name not in RUNTIME | MATHEMATICS:
-                problems.append(f"{isa}: needs {name}, which another object may define without its flags")
+            # tilewise:: are functions of src/base, defined once and without flags.
+            if not name.startswith("tilewise::") and name not in RUNTIME | MATHEMATICS:
+                problems.append(f"{isa}: needs {name}")
         elif name.startswith("_GLOBAL__sub_I"):
             problems.append(f"{isa}: runs code when it is loaded: {name}")
         elif kind.isupper():
