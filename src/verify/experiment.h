@@ -37,8 +37,8 @@ class Experiment {
   explicit Experiment(const Case& c);
   ~Experiment();
 
-  // Forward and backward. An exception of the library is a failure, not an exception.
-  [[nodiscard]] Verdict run(const std::string& isa, int threads);
+  // Forward, then backward unless told not to. An exception of the library is a failure here.
+  [[nodiscard]] Verdict run(const std::string& isa, int threads, bool with_backward = true);
 
  private:
   struct State;

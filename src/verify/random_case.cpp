@@ -77,7 +77,7 @@ void draw_bias(Draw& draw, Case& c) {
   static constexpr const char* kShapes[] = {"k", "nk", "hk", "hnk", "bk", "bnk", "bhk", "bhnk"};
   if (!draw.chance(0.35)) return;
   c.bias = draw.one_of(kShapes);
-  c.bias_dtype = draw.chance(0.5) ? c.dtype : DType::kFloat32;
+  c.bias_dtype = draw.chance(0.5) || c.dtype == DType::kFloat64 ? c.dtype : DType::kFloat32;
   if (draw.chance(0.4)) c.bias_minus_infinity = draw.chance(0.2) ? 0.9 : 0.2;
 }
 

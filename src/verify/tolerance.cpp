@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/dtype.h"
 
@@ -75,12 +76,16 @@ Deviation deviation(const std::vector<double>& actual, const std::vector<double>
   return result;
 }
 
-Bound bound(Pass pass, DType dtype, const Deviation& naive) {
-  const double unit = ulp(dtype, naive.largest_reference);
+Bound bound(Result result, DType dtype, const Deviation& naive) {
+  const bool is_logsumexp = result == Result::kLogsumexp;
+  double unit = ulp(dtype, std::max(naive.largest_reference, is_logsumexp ? 1.0 : 0.0));
+  if (dtype == DType::kBFloat16) unit = std::max(unit, 0x1p-126);
   const double sampling = 1 / std::sqrt(naive.effective_rows);
   const double chance = 1 + 2 * sampling;
-  const double factor = pass == Pass::kForward ? 1.1 : 1.25;
-  return {2 * chance * naive.max + 2 * unit, factor * chance * naive.rms + sampling * unit};
+  const double factor = result == Result::kGradient ? 1.25 : 1.1;
+  const double infinity = std::numeric_limits<double>::infinity();
+  return {2 * chance * naive.max + 2 * unit,
+          is_logsumexp ? infinity : factor * chance * naive.rms + sampling * unit};
 }
 
 Deviation worse_of(const Deviation& a, const Deviation& b) {

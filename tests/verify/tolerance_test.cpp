@@ -63,13 +63,26 @@ TEST(Deviation, EffectiveRowsAreThoseThatMakeUpTheError) {
 TEST(Bound, IsTheOneOfTheHeader) {
   Deviation naive;
   naive.max = 3, naive.rms = 1, naive.largest_reference = 1.5, naive.effective_rows = 1'000'000;
-  const Bound forward = bound(Pass::kForward, DType::kFloat32, naive);
+  const Bound forward = bound(Result::kOutput, DType::kFloat32, naive);
   EXPECT_NEAR(forward.max, 6 * 1.002 + 2 * 0x1p-23, 1e-9);
   EXPECT_NEAR(forward.rms, 1.1 * 1.002, 1e-9);
-  EXPECT_NEAR(bound(Pass::kBackward, DType::kFloat32, naive).rms, 1.25 * 1.002, 1e-9);
+  EXPECT_NEAR(bound(Result::kGradient, DType::kFloat32, naive).rms, 1.25 * 1.002, 1e-9);
   naive.effective_rows = 4;
-  EXPECT_NEAR(bound(Pass::kForward, DType::kFloat32, naive).rms, 1.1 * 2 + 0x1p-24, 1e-9);
-  EXPECT_NEAR(bound(Pass::kForward, DType::kFloat32, naive).max, 12 + 0x1p-22, 1e-9);
+  EXPECT_NEAR(bound(Result::kOutput, DType::kFloat32, naive).rms, 1.1 * 2 + 0x1p-24, 1e-9);
+  EXPECT_NEAR(bound(Result::kOutput, DType::kFloat32, naive).max, 12 + 0x1p-22, 1e-9);
+}
+
+TEST(Bound, OfLogsumexpIsAbsoluteBelowOneAndHasNoRms) {
+  Deviation naive;
+  naive.max = 1, naive.largest_reference = 0.01;
+  const Bound allowed = bound(Result::kLogsumexp, DType::kFloat32, naive);
+  EXPECT_EQ(allowed.max, 6 + 2 * 0x1p-23);
+  EXPECT_TRUE(std::isinf(allowed.rms));
+}
+
+TEST(Bound, OfBFloat16TakesNumbersBelowTheSmallestNormalForZero) {
+  EXPECT_EQ(bound(Result::kOutput, DType::kBFloat16, {}).max, 0x1p-125);
+  EXPECT_EQ(bound(Result::kOutput, DType::kFloat32, {}).max, 0x1p-148);
 }
 
 TEST(WorseOf, TakesTheLargerErrorAndFewerRows) {

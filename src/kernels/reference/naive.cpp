@@ -29,6 +29,7 @@ struct Naive {
         dtype(inputs.query.dtype),
         lse_dtype(dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32),
         start(start_part),
+        unit(Real(1 + start_part)),
         kv_length(inputs.key.shape[2]),
         d(inputs.query.shape[3]),
         e(inputs.value.shape[3]) {}
@@ -94,7 +95,7 @@ struct Naive {
         score += bias;
       }
       keys.push_back(j);
-      s[j] = Real(stored(dtype, score));
+      s[j] = Real(stored(dtype, unit * score)) / unit;
     }
   }
 
@@ -103,19 +104,25 @@ struct Naive {
                   in.bias.shape[2] == 1 ? 0 : i, j);
   }
 
-  // exp(S - m) and its sum; m + log(sum), rounded as logsumexp is.
+  // exp(S - m) and its sum; returns m + log of the sum as stored.
   Real softmax(std::vector<Real>& p, Real& sum) const {
     Real m = -std::numeric_limits<Real>::infinity();
     for (int64_t j : keys) m = std::max(m, s[j]);
+    m += Real(start);
     p.assign(kv_length, 0);
     sum = 0;
-    for (int64_t j : keys) sum += p[j] = std::exp(s[j] - m);
-    return keys.empty() ? m : Real(m + std::log(sum));
+    Real stored_sum = 0;
+    for (int64_t j : keys) {
+      sum += p[j] = std::exp(s[j] - m);
+      stored_sum += Real(stored(dtype, p[j]));
+    }
+    return keys.empty() ? m : Real(m + std::log(stored_sum));
   }
 
   const Inputs& in;
   DType dtype, lse_dtype;
   double start;
+  Real unit;  // S is stored as unit * score
   int64_t kv_length, d, e;
   int64_t batch = -1, head = -1, kv_head = -1;
   std::vector<Real> k, v;     // (head_dim, kv_length), (value_dim, kv_length)

@@ -4,9 +4,10 @@
 // the measure of every tolerance (verify/tolerance.h).
 //
 // Dot products and sums are float32 (float64 for float64 inputs) in index order; S and P, and in
-// the backward dP and dS, are stored in the dtype, as outputs are. The backward is given logsumexp
-// as plan.h passes it, in float32: P = exp(S - lse). A value beyond the range of fp16 stays as it
-// is, so that the measure is finite wherever the exact result is.
+// the backward dP and dS, are stored in the dtype, as outputs are; logsumexp is that of the stored
+// exp(S - m). The backward is given it as plan.h passes it, in float32: P = exp(S - lse). A value
+// beyond the range of fp16 stays as it is, so that the measure is finite wherever the exact result
+// is.
 #pragma once
 
 #include <vector>
@@ -16,8 +17,10 @@
 namespace tilewise::reference {
 
 // Results are rounded to the dtype (logsumexp and grad_bias to float32, or float64).
-// `start` in [0, 1) moves the first index of every dot product and row sum by that part of its
-// length, cyclically: another equally naive order, another sample of the naive error.
+// `start` in [0, 1) gives other samples of the naive error, from equally naive variants: the first
+// index of every dot product and row sum is moved by that part of its length, cyclically; S is
+// stored in units of 1 / (1 + start), so that it is rounded elsewhere; and m is larger by start,
+// which changes nothing but the rounding of exp(S - m).
 [[nodiscard]] Outputs naive_forward_rows(const Inputs& inputs, const std::vector<Row>& rows,
                                          double start = 0);
 [[nodiscard]] Gradients naive_backward_rows(const Inputs& inputs, const std::vector<Row>& rows,
