@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/problem_options.h"
+
+#include <cstdint>
+
+#include "cli/options.h"
+
+namespace tilewise::cli {
+
+void add_problem(CLI::App& app, ProblemOptions& options) {
+  Problem& problem = options.problem;
+  const auto number = [&app](const char* name, int64_t& value, const char* text) {
+    return app.add_option(name, value, text)->type_name("N");
+  };
+  number("--batch", problem.max_batch, "batch entries (default: 1)");
+  number("--heads", problem.query_heads, "query heads (default: 1)");
+  number("--kv-heads", problem.kv_heads, "key and value heads (default: as --heads)");
+  // Callbacks run in the order of these lines, so --kv-seq has the last word.
+  app.add_option_function<int64_t>(
+         "--seq",
+         [&problem](int64_t length) { problem.max_query_length = problem.max_kv_length = length; },
+         "queries")
+      ->type_name("N")
+      ->required();
+  number("--kv-seq", problem.max_kv_length, "keys (default: as --seq)");
+  number("--head-dim", problem.head_dim, "width of a query and a key")->required();
+  number("--value-dim", problem.value_dim, "width of a value (default: as --head-dim)");
+  add_dtype(app, problem.dtype);
+  add_mask(app, problem.mask);
+  add_scale(app, problem.scale);
+  add_isa(app, options.plan.isa);
+  add_threads(app, options.plan.threads);
+}
+
+Step step_of(const Problem& problem) {
+  Step step;
+  step.batch = problem.max_batch;
+  step.query_length = problem.max_query_length;
+  step.kv_length = problem.max_kv_length;
+  return step;
+}
+
+}  // namespace tilewise::cli

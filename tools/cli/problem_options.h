@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// The problem that bench and explain are about, as options.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include "tilewise/plan.h"
+#include "tilewise/problem.h"
+
+namespace tilewise::cli {
+
+// After parsing: as the user wrote it, to be filled in and checked by normalized() or make_plan().
+// One step has max_batch and the largest lengths.
+struct ProblemOptions {
+  Problem problem;
+  PlanOptions plan;
+};
+
+// --batch --heads --kv-heads --seq --kv-seq --head-dim --value-dim --dtype --mask --scale --isa
+// --threads. --seq and --head-dim are required.
+void add_problem(CLI::App& app, ProblemOptions& options);
+
+// The one step of the problem.
+[[nodiscard]] Step step_of(const Problem& problem);
+
+}  // namespace tilewise::cli
