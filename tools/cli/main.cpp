@@ -9,7 +9,9 @@
 #include <string>
 
 #include "cli/attend.h"
+#include "cli/bench.h"
 #include "cli/output.h"
+#include "cli/report.h"
 #include "cli/verify.h"
 #include "tilewise/error.h"
 #include "tilewise/version.h"
@@ -25,6 +27,8 @@ constexpr int kInvalid = 2;
 constexpr void (*kSubcommands[])(CLI::App& app, int& exit_code) = {
     register_attend,
     register_verify,
+    register_bench,
+    register_report,
 };
 
 constexpr const char* kExamples =
