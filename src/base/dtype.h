@@ -19,7 +19,7 @@ namespace tilewise {
 [[nodiscard]] double load_element(const void* data, DType dtype, int64_t index) noexcept;
 void store_element(void* data, DType dtype, int64_t index, double value) noexcept;
 
-[[nodiscard]] const char* dtype_name(DType dtype) noexcept;               // "fp32", "bf16", "fp16", "fp64"
+[[nodiscard]] const char* dtype_name(DType dtype) noexcept;  // "fp32", "bf16", "fp16", "fp64"
 [[nodiscard]] bool dtype_from_name(const std::string& name, DType& dtype) noexcept;
 
 }  // namespace tilewise

@@ -6,8 +6,9 @@
 
 namespace tilewise::environment {
 
-[[nodiscard]] std::string isa();      // TILEWISE_ISA, "" if unset
-[[nodiscard]] int num_threads();      // TILEWISE_NUM_THREADS; 0 if unset; throws InvalidArgument unless 1..4096
-[[nodiscard]] bool verbose();         // TILEWISE_VERBOSE=1: one line per plan on stderr
+[[nodiscard]] std::string isa();  // TILEWISE_ISA, "" if unset
+[[nodiscard]] int
+num_threads();  // TILEWISE_NUM_THREADS; 0 if unset; throws InvalidArgument unless 1..4096
+[[nodiscard]] bool verbose();  // TILEWISE_VERBOSE=1: one line per plan on stderr
 
 }  // namespace tilewise::environment

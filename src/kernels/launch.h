@@ -33,8 +33,8 @@ struct Geometry {
 struct ForwardLaunch {
   AttentionShape shape;
   Geometry geometry;
-  float scale;        // float32 kernels
-  double scale_f64;   // float64 kernel
+  float scale;                                        // float32 kernels
+  double scale_f64;                                   // float64 kernel
   Tensor query, key, value, bias, output, logsumexp;  // bias, logsumexp: data may be null
   Band band;
   TileRows by_query;  // rows of geometry.query_tile queries, runs of geometry.key_tile keys
@@ -61,9 +61,11 @@ struct BackwardLaunch {
   // Run state, in the workspace. Real is float, or double in the float64 kernel.
   void* lse;    // Real [batch, query_heads, query_length]: log2(e) * logsumexp
   void* delta;  // Real, the same shape: rowsum(dO * O) - grad_logsumexp
-  // Accumulators of dQ, Real [slots][query_heads / kv_heads][query_length][head_dim]; item.slot picks one.
+  // Accumulators of dQ, Real [slots][query_heads / kv_heads][query_length][head_dim]; item.slot
+  // picks one.
   void* grad_query_accumulator;
-  // turn[slot][head in group][query tile]: how many key tiles have added to dQ of that tile. Zero at start.
+  // turn[slot][head in group][query tile]: how many key tiles have added to dQ of that tile. Zero
+  // at start.
   int32_t* turn;
   // bias_turn[key tile]: how many (batch, kv head) have added to that column of grad_bias. Zero at
   // start. Used only where grad_bias broadcasts over batch or heads.
@@ -94,13 +96,19 @@ struct PrepareItem {
 };
 
 // C = alpha * A * B for one pair of matrices, operands of any strides: element (i, j) of A is
-// a[i * a_row + j * a_column]. a, b and c have dtypes of their own; sums are float32 (float64 in the
-// float64 kernel) in index order. accumulate: C += instead of =.
+// a[i * a_row + j * a_column]. a, b and c have dtypes of their own; sums are float32 (float64 in
+// the float64 kernel) in index order. accumulate: C += instead of =.
 struct MatmulLaunch {
   int64_t rows, columns, depth;
-  const void* a; DType a_dtype; int64_t a_row, a_column;
-  const void* b; DType b_dtype; int64_t b_row, b_column;
-  void* c; DType c_dtype; int64_t c_row, c_column;
+  const void* a;
+  DType a_dtype;
+  int64_t a_row, a_column;
+  const void* b;
+  DType b_dtype;
+  int64_t b_row, b_column;
+  void* c;
+  DType c_dtype;
+  int64_t c_row, c_column;
   double alpha;
   bool accumulate;
 };

@@ -1,9 +1,10 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
-# Sourced by ./run and ./test, which call `bootstrap run` or `bootstrap test`: makes sure that what
-# the build needs is there. On Debian and Ubuntu it installs what is missing with apt-get as root or
-# through sudo without a password; anywhere else it prints the line to run and returns 1.
-# Python packages go into .venv at the root of the repository. Does nothing where nothing is missing.
+# Sourced by ./run and ./test, which call `bootstrap run`, `bootstrap test`, or `bootstrap fuzz` (with
+# clang and its libFuzzer): makes sure that what the build needs is there. On Debian and Ubuntu it
+# installs what is missing with apt-get, as root or through sudo without a password; anywhere else it
+# prints the line to run and returns 1. Python packages go into .venv at the root of the repository.
+# Does nothing where nothing is missing.
 
 bootstrap_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
@@ -38,7 +39,7 @@ has_compiler() {
 
 has_fuzzer_runtime() { compgen -G '/usr/lib/llvm-*/lib/clang/*/lib/*/libclang_rt.fuzzer*' >/dev/null; }
 
-# Prints the Debian packages that are missing, for `run` or `test`.
+# Prints the Debian packages that are missing, for `run`, `test` or `fuzz`.
 missing_packages() {
   local version
   # CXX names a compiler of the user's choice: not ours to replace.
@@ -57,9 +58,8 @@ missing_packages() {
     command -v python3 >/dev/null || echo python3
     python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
   fi
-  if [[ $1 == test ]]; then
+  if [[ $1 == fuzz ]]; then
     command -v clang++ >/dev/null || echo clang
-    command -v clang-format >/dev/null || echo clang-format
     has_fuzzer_runtime || echo libclang-rt-dev
   fi
 }
@@ -104,7 +104,7 @@ make_venv() {
   local venv=$bootstrap_root/.venv log
   log=$(mktemp)
   echo "bootstrap: making .venv with the packages of tools/dev/requirements.txt"
-  if ! { python3 -m venv --clear "$venv" &&
+  if ! { python3 -m venv "$venv" &&
     "$venv/bin/python" -m pip install --disable-pip-version-check --no-input -q \
       -r "$bootstrap_root/tools/dev/requirements.txt"; } >"$log" 2>&1; then
     tail -n 20 "$log" >&2

@@ -19,6 +19,8 @@ BELOW = {
     "src/kernels": ["src/base"],
     "src/engine": ["src/base", "src/expr", "src/problem", "src/schedule", "src/kernels",
                    "src/kernels/cpu"],
+    "src/capi": ["src/base"],
+    "src/measure": ["src/base", "src/kernels", "src/kernels/cpu"],
     "src/verify": ["src"],
     "tools": ["src", "tools"],
     "tests": ["src", "tests", "tools"],
@@ -37,6 +39,8 @@ def folder_of(path):
 
 def allows(folder, target):
     """src/kernels means launch.h and the like only; src, tools and tests mean all that is in them."""
+    if target is None:
+        return False
     if target in (folder, "include"):
         return True
     return any(target == below or (below in ("src", "tools", "tests") and target.startswith(below))
