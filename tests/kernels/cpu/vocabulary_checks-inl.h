@@ -394,7 +394,8 @@ const char* check_cold_path() {
     const Real scale = X::kWord == 1 ? Real(1) : Real(0.3);
     const Rows rows = {keys, kDepth * int64_t(sizeof(Real))};
     for (int cold = 0; cold < 2; ++cold) {
-      QueryBlock<X> q{qt, o[cold], state[cold][0], state[cold][1], state[cold][2], state[cold][3]};
+      QueryBlock<X> q{qt,  o[cold], state[cold][0], state[cold][1], state[cold][2], state[cold][3],
+                      true};
       const bool biased = n % 5 == 4;
       reset(q, 16, kPrescaled<X> || biased ? Real(1) : scale);
       std::memset(p[cold], 0, sizeof p[cold]);

@@ -59,12 +59,11 @@ struct ForwardScratch {
 // O_i = 0, m = -inf, l = 0.
 template <class X>
 void reset(QueryBlock<X>& q, int64_t value_width, typename X::Real score_scale) {
-  using Vec = typename X::Vec;
   std::memset(q.o, 0, value_width * kWidth<X> * sizeof(*q.o));
   std::memset(q.l, 0, kWidth<X> * sizeof(*q.l));
   for (int lane = 0; lane < kWidth<X>; lane += X::kLanes)
     set_reference(q, lane, X::broadcast(-__builtin_inff()), score_scale);
-  (void)sizeof(Vec);
+  q.fresh = true;
 }
 
 // (keys, kWidth) <- log2(e) * bias of `lanes` queries from q0 and `rows` keys from k0, transposed.
@@ -100,7 +99,7 @@ void absorb_scores(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys
     for (int row = s.begin; row < s.end; row += kUnit) {
       const Rows unit = {keys.row(row), keys.stride};
       const auto run = [&]<int NV>() {
-        if (tile.careful)
+        if (tile.careful || q.fresh)
           score_unit_cold<X, NV>(q, tile, unit, row, s.j0, s.masked);
         else if (tile.bias)
           score_unit<X, NV, UnitKind::kBiased>(q, tile, unit, row, s.j0, s.masked);
@@ -111,16 +110,11 @@ void absorb_scores(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys
       };
       const int vectors = s.j1 - s.j0;
       if constexpr (X::kVectors > 2)
-        if (vectors == 3) {
-          run.template operator()<3>();
-          continue;
-        }
+        if (vectors == 3) run.template operator()<3>();
       if constexpr (X::kVectors > 1)
-        if (vectors == 2) {
-          run.template operator()<2>();
-          continue;
-        }
-      run.template operator()<1>();
+        if (vectors == 2) run.template operator()<2>();
+      if (vectors == 1) run.template operator()<1>();
+      q.fresh = false;
     }
   }
 }

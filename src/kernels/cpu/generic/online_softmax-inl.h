@@ -30,6 +30,7 @@ struct QueryBlock {
   Real* base_m;  // kMagic + kBias - m
   Real* low;     // a score that gives exactly 0
   Real* l;
+  bool fresh;  // no unit absorbed yet: the first always goes to the cold path
 };
 
 // What all units of a tile share.

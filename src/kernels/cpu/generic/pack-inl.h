@@ -184,6 +184,21 @@ void transpose_words(const Matrix& m, int64_t first, int64_t lanes, int64_t dim,
     }
 }
 
+// One vector to kLanes consecutive elements of the dtype; false if there is no direct way.
+template <class X>
+TILEWISE_INLINE bool store_vector(char* to, DType dtype, typename X::Vec x) {
+  if (dtype == DType::kBFloat16) {
+    X::store_bf16(reinterpret_cast<uint16_t*>(to), x);
+  } else if (dtype == DType::kFloat16) {
+    X::store_fp16(reinterpret_cast<uint16_t*>(to), x);
+  } else if (tilewise::dtype_bytes(dtype) == sizeof(typename X::Real)) {
+    X::store(reinterpret_cast<typename X::Real*>(to), x);
+  } else {
+    return false;
+  }
+  return true;
+}
+
 // The first `lanes` columns of from (dim, kWidth), times factor per lane, become rows of m.
 template <class X>
 void transpose_out(const typename X::Real* from, const typename X::Real* factor, int64_t dim,
@@ -191,6 +206,7 @@ void transpose_out(const typename X::Real* from, const typename X::Real* factor,
   using Real = typename X::Real;
   using Vec = typename X::Vec;
   constexpr int L = X::kLanes;
+  const bool contiguous = m.column == tilewise::dtype_bytes(m.dtype);
   for (int64_t lane = 0; lane < lanes; lane += L)
     for (int64_t d = 0; d < dim; d += L) {
       Vec block[L];
@@ -199,6 +215,9 @@ void transpose_out(const typename X::Real* from, const typename X::Real* factor,
         block[i] = d + i < dim ? X::mul(X::load(from + (d + i) * kWidth<X> + lane), f) : Vec{};
       X::transpose(block);
       for (int i = 0; i < L && lane + i < lanes; ++i) {
+        if (contiguous && d + L <= dim &&
+            store_vector<X>(m.at(first + lane + i, d), m.dtype, block[i]))
+          continue;
         Real row[L];
         X::store(row, block[i]);
         store_row<X>(m, first + lane + i, d, dim - d < L ? dim - d : L, row);

@@ -54,41 +54,43 @@ template <class X>
 void find_visible(VisibleTile<X>& tile, const tilewise::Band& band, int sign, int64_t shift,
                   int rows, int vectors) {
   constexpr int L = X::kLanes;
-  // In terms of lanes: row r sees the lanes [r + first, r + last].
-  const int64_t far = int64_t{1} << 40;
-  const auto limit = [far](int64_t x) { return x < -far ? -far : x > far ? far : x; };
-  const int64_t first = sign > 0 ? shift - limit(band.hi) : limit(band.lo) - shift;
-  const int64_t last = sign > 0 ? shift - limit(band.lo) : limit(band.hi) - shift;
+  // In terms of lanes: row r sees the lanes [r + first, r + last]. Bounds are within +-2^62 and
+  // shifts within lengths, so nothing overflows.
+  const auto near = [](int64_t x) {
+    constexpr int64_t kFar = 1 << 20;  // beyond any tile
+    return static_cast<int>(x < -kFar ? -kFar : x > kFar ? kFar : x);
+  };
+  const int first = near(sign > 0 ? shift - band.hi : band.lo - shift);
+  const int last = near(sign > 0 ? shift - band.lo : band.hi - shift);
   tile.count = 0;
+  if (first > last) return;
+  // Per lane vector: rows [begin, end) see some of it, rows [full_begin, full_end) all of it.
+  int begin[X::kVectors], end[X::kVectors], full_begin[X::kVectors], full_end[X::kVectors];
+  for (int j = 0; j < vectors; ++j) {
+    begin[j] = j * L - last;
+    end[j] = j * L + L - first;
+    full_begin[j] = j * L + L - 1 - last;
+    full_end[j] = j * L - first + 1;
+  }
   for (int r = 0; r < rows; r += kUnit) {
-    const int valid = rows - r < kUnit ? rows - r : kUnit;
-    int j0 = vectors, j1 = 0;
-    bool masked = valid < kUnit;
-    for (int j = 0; j < vectors; ++j) {
-      const int64_t lane = j * L;
-      if (lane + L - 1 < r + first || lane > r + valid - 1 + last || first > last) continue;
-      if (j < j0) j0 = j;
-      j1 = j + 1;
-      masked |= lane < r + valid - 1 + first || lane + L - 1 > r + last;
-    }
-    if (j0 >= j1) continue;
+    const int stop = r + kUnit < rows ? r + kUnit : rows;
+    int j0 = 0, j1 = vectors;
+    while (j0 < j1 && (stop <= begin[j0] || r >= end[j0])) ++j0;
+    while (j0 < j1 && (stop <= begin[j1 - 1] || r >= end[j1 - 1])) --j1;
+    if (j0 == j1) continue;
+    bool masked = stop < r + kUnit;
+    for (int j = j0; j < j1; ++j) masked |= r < full_begin[j] || stop > full_end[j];
     if (masked)
       for (int i = 0; i < kUnit; ++i)
         for (int j = j0; j < j1; ++j) {
-          const int64_t a = r + i + first - j * L,
-                        b = r + i + last - j * L;  // visible lanes [a, b]
+          const int a = r + i + first - j * L, b = r + i + last - j * L;  // visible lanes [a, b]
           const uint32_t from = a <= 0 ? ~0u : a >= L ? 0u : ~0u << a;
           const uint32_t to = b >= L - 1 ? ~0u : b < 0 ? 0u : ~(~0u << (b + 1));
-          tile.bits[r + i][j] = i < valid ? static_cast<uint16_t>(from & to & ((1u << L) - 1)) : 0;
+          tile.bits[r + i][j] =
+              r + i < rows ? static_cast<uint16_t>(from & to & ((1u << L) - 1)) : uint16_t{0};
         }
     tile.add({r, r + kUnit, j0, j1, masked});
   }
-}
-
-// Every pair of a tile of `rows` rows is visible.
-template <class X>
-void all_visible(VisibleTile<X>& tile, int rows, int vectors) {
-  find_visible<X>(tile, tilewise::Band{}, 1, 0, rows, vectors);
 }
 
 }  // namespace
