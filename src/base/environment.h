@@ -7,8 +7,8 @@
 namespace tilewise::environment {
 
 [[nodiscard]] std::string isa();  // TILEWISE_ISA, "" if unset
-[[nodiscard]] int
-num_threads();  // TILEWISE_NUM_THREADS; 0 if unset; throws InvalidArgument unless 1..4096
+// TILEWISE_NUM_THREADS; 0 if unset. Throws InvalidArgument unless it is 1 to 4096.
+[[nodiscard]] int num_threads();
 [[nodiscard]] bool verbose();  // TILEWISE_VERBOSE=1: one line per plan on stderr
 
 }  // namespace tilewise::environment
