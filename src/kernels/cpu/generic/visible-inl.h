@@ -66,7 +66,7 @@ void find_visible(VisibleTile<X>& tile, const tilewise::Band& band, int sign, in
   if (first > last) return;
   // Per lane vector: rows [begin, end) see some of it, rows [full_begin, full_end) all of it.
   int begin[X::kVectors], end[X::kVectors], full_begin[X::kVectors], full_end[X::kVectors];
-  for (int j = 0; j < vectors; ++j) {
+  for (int j = 0; j < X::kVectors; ++j) {
     begin[j] = j * L - last;
     end[j] = j * L + L - first;
     full_begin[j] = j * L + L - 1 - last;
