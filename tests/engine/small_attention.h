@@ -46,6 +46,25 @@ struct Array {
   }
 };
 
+// All values of an array, converted once.
+class Values {
+ public:
+  explicit Values(const Array& array) : array_(array) {
+    const int64_t count =
+        static_cast<int64_t>(array.bytes.size()) / dtype_bytes(array.tensor.dtype);
+    for (int64_t i = 0; i < count; ++i) {
+      values_.push_back(load_element(array.bytes.data(), array.tensor.dtype, i));
+    }
+  }
+  double operator()(int64_t b, int64_t h, int64_t n, int64_t i) const {
+    return values_[static_cast<size_t>(array_.index(b, h, n, i))];
+  }
+
+ private:
+  const Array& array_;
+  std::vector<double> values_;
+};
+
 // Rows of float64 in BHSD order.
 struct Expected {
   std::vector<double> output, logsumexp, grad_query, grad_key, grad_value, grad_bias;
@@ -108,19 +127,12 @@ struct SmallAttention {
             grad_value.tensor,  problem.has_bias ? grad_bias.tensor : Tensor{}};
   }
 
-  [[nodiscard]] double score(int64_t b, int64_t h, int64_t q, int64_t k) const {
-    const int64_t g = h / (problem.query_heads / problem.kv_heads);
-    double sum = 0;
-    for (int64_t i = 0; i < problem.head_dim; ++i) sum += query.at(b, h, q, i) * key.at(b, g, k, i);
-    sum *= problem.scale ? *problem.scale : 1.0 / std::sqrt(static_cast<double>(problem.head_dim));
-    return problem.has_bias ? sum + bias.at(b, h, q, k) : sum;
-  }
-
   // One row at a time: probabilities, output, and all the gradients that the row feeds.
   [[nodiscard]] Expected expected() const {
     const int64_t N = step.query_length, M = step.kv_length, d = problem.head_dim;
     const int64_t e = problem.value_dim, H = problem.query_heads, G = problem.kv_heads;
     const double scale = problem.scale ? *problem.scale : 1.0 / std::sqrt(static_cast<double>(d));
+    const Values Q(query), K(key), V(value), B(bias), dO(grad_output), dL(grad_logsumexp);
     Expected x;
     const auto rows = static_cast<size_t>(step.batch * H * N);
     const auto keys = static_cast<size_t>(step.batch * G * M);
@@ -138,18 +150,22 @@ struct SmallAttention {
           std::vector<double> p(static_cast<size_t>(M));
           double sum = 0;
           for (int64_t k = 0; k < M; ++k) {
-            if (sees(q, k)) sum += std::exp(score(b, h, q, k));
+            if (!sees(q, k)) continue;
+            double score = problem.has_bias ? B(b, h, q, k) : 0.0;
+            for (int64_t i = 0; i < d; ++i) score += scale * Q(b, h, q, i) * K(b, g, k, i);
+            p[static_cast<size_t>(k)] = std::exp(score);
+            sum += p[static_cast<size_t>(k)];
           }
           x.logsumexp[static_cast<size_t>(row)] =
               sum > 0 ? std::log(sum) : -std::numeric_limits<double>::infinity();
-          double delta = -grad_logsumexp.at(b, h, q, 0);
+          double delta = -dL(b, h, q, 0);
           for (int64_t k = 0; k < M; ++k) {
             if (!sees(q, k)) continue;
-            p[static_cast<size_t>(k)] = std::exp(score(b, h, q, k)) / sum;
+            p[static_cast<size_t>(k)] /= sum;
             for (int64_t i = 0; i < e; ++i) {
-              const double o = p[static_cast<size_t>(k)] * value.at(b, g, k, i);
+              const double o = p[static_cast<size_t>(k)] * V(b, g, k, i);
               x.output[static_cast<size_t>(row * e + i)] += o;
-              delta += o * grad_output.at(b, h, q, i);
+              delta += o * dO(b, h, q, i);
             }
           }
           for (int64_t k = 0; k < M; ++k) {
@@ -158,13 +174,13 @@ struct SmallAttention {
             const int64_t column = (b * G + g) * M + k;
             double dp = 0;
             for (int64_t i = 0; i < e; ++i) {
-              dp += grad_output.at(b, h, q, i) * value.at(b, g, k, i);
-              x.grad_value[static_cast<size_t>(column * e + i)] += p_k * grad_output.at(b, h, q, i);
+              dp += dO(b, h, q, i) * V(b, g, k, i);
+              x.grad_value[static_cast<size_t>(column * e + i)] += p_k * dO(b, h, q, i);
             }
             const double ds = p_k * (dp - delta);
             for (int64_t i = 0; i < d; ++i) {
-              x.grad_query[static_cast<size_t>(row * d + i)] += scale * ds * key.at(b, g, k, i);
-              x.grad_key[static_cast<size_t>(column * d + i)] += scale * ds * query.at(b, h, q, i);
+              x.grad_query[static_cast<size_t>(row * d + i)] += scale * ds * K(b, g, k, i);
+              x.grad_key[static_cast<size_t>(column * d + i)] += scale * ds * Q(b, h, q, i);
             }
             const int64_t at =
                 ((bias_batch == 1 ? 0 : b) * bias_heads + (bias_heads == 1 ? 0 : h)) *
