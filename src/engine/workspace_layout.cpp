@@ -65,9 +65,7 @@ BackwardLayout backward_layout(const Kernel& kernel, const AttentionShape& shape
   layout.turn = builder.add({kInt, slots, group, query_tiles});
   layout.bias_turn = builder.add({kInt, key_tiles});
   layout.careful = builder.add({kInt, shape.batch, shape.kv_heads});
-  const int64_t scratch =
-      kernel.backward_scratch_bytes != nullptr ? kernel.backward_scratch_bytes(shape, geometry) : 0;
-  layout.scratch_stride = round_up(scratch, kAlignment);
+  layout.scratch_stride = round_up(kernel.backward_scratch_bytes(shape, geometry), kAlignment);
   layout.scratch = builder.add({workers, layout.scratch_stride});
   layout.bytes = builder.total();
   return layout;

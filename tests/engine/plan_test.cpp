@@ -85,6 +85,11 @@ TEST(Plan, RunningAllocatesNothing) {
     int64_t before = allocations;
     plan.forward(schedule, forward, workspace);
     EXPECT_EQ(allocations, before) << threads << " threads";
+    const BackwardTensors backward = attention.backward_tensors();
+    plan.backward(schedule, backward, workspace);
+    before = allocations;
+    plan.backward(schedule, backward, workspace);
+    EXPECT_EQ(allocations, before) << threads << " threads, backward";
   }
 }
 

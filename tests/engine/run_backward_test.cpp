@@ -11,6 +11,7 @@
 namespace tilewise {
 namespace {
 
+using testing::Array;
 using testing::BackwardRecord;
 using testing::SmallAttention;
 
@@ -108,6 +109,159 @@ TEST(RunBackward, EveryTileOnceInTurn) {
   for (const ProtocolCase& c : cases) {
     expect_protocol(c, threads);
     expect_protocol(c, serial);
+  }
+}
+
+Problem small_problem(DType dtype, Mask mask) {
+  Problem problem;
+  problem.query_heads = 4;
+  problem.kv_heads = 2;
+  problem.max_batch = 3;
+  problem.max_query_length = 400;
+  problem.max_kv_length = 400;
+  problem.head_dim = 17;
+  problem.value_dim = 9;
+  problem.dtype = dtype;
+  problem.mask = std::move(mask);
+  return problem;
+}
+
+Step step_of(int64_t batch, int64_t query_length, int64_t kv_length) {
+  Step step;
+  step.batch = batch;
+  step.query_length = query_length;
+  step.kv_length = kv_length;
+  return step;
+}
+
+void run(SmallAttention& attention, const PlanOptions& options) {
+  const Plan plan = make_plan(attention.problem, options);
+  const Schedule schedule = plan.schedule(attention.step);
+  Workspace workspace(plan);
+  std::fill_n(static_cast<std::byte*>(workspace.data()), workspace.bytes(), std::byte{0xff});
+  plan.forward(schedule, attention.forward_tensors(), workspace);
+  plan.backward(schedule, attention.backward_tensors(), workspace);
+}
+
+void expect_backward(SmallAttention& attention, const PlanOptions& options) {
+  run(attention, options);
+  const auto expected = attention.expected();
+  const double limit = testing::tolerance(attention.problem.dtype);
+  EXPECT_LE(testing::relative_error(attention.grad_query, expected.grad_query), limit);
+  EXPECT_LE(testing::relative_error(attention.grad_key, expected.grad_key), limit);
+  EXPECT_LE(testing::relative_error(attention.grad_value, expected.grad_value), limit);
+  if (!attention.problem.has_bias) return;
+  EXPECT_LE(testing::relative_error(attention.grad_bias, expected.grad_bias), limit);
+}
+
+TEST(RunBackward, MatchesPlainLoopsForEveryDtypeAndInstructionSet) {
+  for (const std::string& isa : available_isas()) {
+    for (const DType dtype :
+         {DType::kFloat32, DType::kBFloat16, DType::kFloat16, DType::kFloat64}) {
+      SCOPED_TRACE(isa + " " + dtype_name(dtype));
+      SmallAttention full(small_problem(dtype, {}), step_of(2, 131, 203),
+                          [](int64_t, int64_t) { return true; });
+      expect_backward(full, {.isa = isa});
+      SmallAttention masked(small_problem(dtype, causal()), step_of(1, 203, 131),
+                            [](int64_t q, int64_t k) { return k <= q + 131 - 203; });
+      expect_backward(masked, {.isa = isa, .threads = 3});
+    }
+  }
+}
+
+TEST(RunBackward, GradientOfABiasSumsOverWhatItBroadcasts) {
+  struct Extents {
+    int64_t batch, heads, queries;
+  };
+  for (const Extents e :
+       {Extents{1, 1, 1}, {3, 1, 1}, {1, 4, 1}, {1, 1, 90}, {3, 4, 90}, {1, 4, 90}}) {
+    for (const int threads : {1, 3}) {
+      SCOPED_TRACE(::testing::Message() << e.batch << " " << e.heads << " " << e.queries);
+      Problem problem = small_problem(DType::kFloat32, window(40, 25));
+      problem.has_bias = true;
+      SmallAttention attention(
+          problem, step_of(3, 90, 90),
+          [](int64_t q, int64_t k) { return k - q >= -40 && k - q <= 25; }, e.batch, e.heads,
+          e.queries);
+      expect_backward(attention, {.threads = threads});
+    }
+  }
+}
+
+TEST(RunBackward, ZeroLengthsAreValid) {
+  for (const auto& [batch, queries, keys] :
+       {std::array<int64_t, 3>{0, 5, 5}, {2, 0, 5}, {2, 5, 0}, {0, 0, 0}}) {
+    SmallAttention attention(small_problem(DType::kFloat32, {}), step_of(batch, queries, keys),
+                             [](int64_t, int64_t) { return true; });
+    expect_backward(attention, {});
+  }
+}
+
+TEST(RunBackward, BitsDoNotDependOnThreads) {
+  for (const int64_t batch : {1, 3}) {
+    Problem problem = small_problem(DType::kFloat32, causal());
+    problem.has_bias = true;
+    SmallAttention attention(
+        problem, step_of(batch, 257, 400), [](int64_t, int64_t) { return true; }, 1, 1, 257);
+    std::vector<std::vector<std::byte>> first;
+    for (const int threads : {1, 2, 3, 8}) {
+      run(attention, {.threads = threads});
+      const std::vector<std::vector<std::byte>> bits = {
+          attention.grad_query.bytes, attention.grad_key.bytes, attention.grad_value.bytes,
+          attention.grad_bias.bytes};
+      if (threads == 1) first = bits;
+      EXPECT_TRUE(bits == first) << threads << " threads, batch " << batch;
+    }
+  }
+}
+
+TEST(RunBackward, NaNReachesExactlyTheRowsAndKeysThatMeetIt) {
+  // Key 299 is seen by query 299 alone, which sees keys 296 to 299.
+  for (const int threads : {1, 3}) {
+    SmallAttention attention(small_problem(DType::kFloat32, window(3, 0)), step_of(2, 300, 300),
+                             [](int64_t q, int64_t k) { return k <= q && q - k <= 3; });
+    auto expected = attention.expected();
+    Array& key = attention.key;
+    store_element(key.bytes.data(), key.tensor.dtype, key.index(1, 0, 299, 5), NAN);
+    run(attention, {.threads = threads});
+    for (int64_t n = 0; n < 300; ++n) {
+      EXPECT_EQ(std::isnan(attention.grad_query.at(1, 1, n, 0)), n == 299) << n;
+      EXPECT_EQ(std::isnan(attention.grad_key.at(1, 0, n, 0)), n >= 296) << n;
+      EXPECT_EQ(std::isnan(attention.grad_value.at(1, 0, n, 0)), n >= 296) << n;
+    }
+    // The other key head, the other batch entry, and everything above query 299 are untouched.
+    const double limit = testing::tolerance(DType::kFloat32);
+    for (int64_t n = 0; n < 299; ++n) {
+      for (int64_t h = 0; h < 4; ++h) {
+        const auto row = static_cast<size_t>((1 * 4 + h) * 300 + n) * 17;
+        EXPECT_NEAR(attention.grad_query.at(1, h, n, 3), expected.grad_query[row + 3], limit);
+      }
+    }
+  }
+}
+
+TEST(RunBackward, EightThreadsShareOnePlan) {
+  const Problem problem = small_problem(DType::kFloat32, causal());
+  const auto sees = [](int64_t q, int64_t k) { return k <= q; };
+  const Plan plan = make_plan(problem, {.threads = 2});
+  std::vector<std::thread> threads;
+  std::vector<double> errors(8, -1.0);
+  for (size_t t = 0; t < errors.size(); ++t) {
+    threads.emplace_back([&, t] {
+      SmallAttention own(problem, step_of(1, 64, 64), sees);
+      Workspace workspace(plan);
+      for (int repeat = 0; repeat < 5; ++repeat) {
+        const Schedule schedule = plan.schedule(own.step);
+        plan.forward(schedule, own.forward_tensors(), workspace);
+        plan.backward(schedule, own.backward_tensors(), workspace);
+      }
+      errors[t] = testing::relative_error(own.grad_query, own.expected().grad_query);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const double error : errors) {
+    EXPECT_GE(error, 0.0);
+    EXPECT_LE(error, testing::tolerance(DType::kFloat32));
   }
 }
 

@@ -67,6 +67,7 @@ TEST(Workspace, NothingIsWrittenBehindIt) {
     std::byte* data = memory.data() + 64 - reinterpret_cast<uintptr_t>(memory.data()) % 64;
     Workspace workspace(data, bytes);
     plan.forward(plan.schedule(step), attention.forward_tensors(), workspace);
+    plan.backward(plan.schedule(step), attention.backward_tensors(), workspace);
     for (std::byte* at = memory.data(); at < memory.data() + memory.size(); ++at) {
       if (at == data) at += bytes;
       ASSERT_EQ(*at, std::byte{0xc5}) << at - data;
