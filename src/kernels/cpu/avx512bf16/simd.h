@@ -8,6 +8,7 @@
 namespace {
 
 struct Avx512Bf16 : Avx512F32 {
+  using Single = Avx512F32;  // the vocabulary for operands that are not pairs of bf16
   static constexpr int kWord = 2;
 
   TILEWISE_INLINE void store_bf16(uint16_t* p, Vec x) {
