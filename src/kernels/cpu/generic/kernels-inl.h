@@ -2,8 +2,10 @@
 // A Kernel from a vocabulary.
 #pragma once
 
+#include "kernels/cpu/generic/flash_backward-inl.h"
 #include "kernels/cpu/generic/flash_forward-inl.h"
 #include "kernels/cpu/generic/geometry-inl.h"
+#include "kernels/cpu/generic/matmul-inl.h"
 #include "kernels/cpu/kernel_table.h"
 
 namespace {
@@ -16,6 +18,11 @@ constexpr tilewise::Kernel make_kernel(const char* arithmetic) {
   kernel.query_unit = kWidth<X>;
   kernel.forward_scratch_bytes = forward_scratch_bytes<X>;
   kernel.forward = flash_forward<X>;
+  kernel.backward_scratch_bytes = backward_scratch_bytes<X>;
+  kernel.backward_prepare = backward_prepare<X>;
+  kernel.backward = flash_backward<X>;
+  kernel.matmul_scratch_bytes = matmul_scratch_bytes<X>;
+  kernel.matmul = matmul<X>;
   return kernel;
 }
 

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+// P and dS of a panel of keys, recomputed in registers: the backward's counterpart of
+// online_softmax-inl.h. Lanes are keys, rows are queries; neither S nor dP reaches memory.
+//
+// Forward: P = exp(S - LSE), so dS = P * (dP - delta) with delta = rowsum(dO * O) - dLSE. S is
+// summed from 0 and LSE subtracted last, in one rounding and before the change to base 2: a sum
+// that starts at -LSE, or LSE * log2(e), rounds at LSE's magnitude, and a row with one dominant key
+// must get P =
+// 1. For the same reason delta is summed exactly as dP is (backward_prepare) and subtracted last:
+// where O = V, dS is 0. Where P and dS are rounded to bf16 anyway, both are folded in beforehand.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/generic/forward_tiles-inl.h"
+
+namespace {
+
+// -LSE is in base 2 and dP starts at -delta.
+template <class X>
+inline constexpr bool kFolded = X::kWord == 2;
+
+// What all units of a panel share: `rows` queries x kWidth keys.
+template <class X>
+struct PanelScores {
+  using Real = typename X::Real;
+  Rows q;          // (rows, words(head_dim))
+  Rows g;          // (rows, words(value_dim)): dO
+  const Real* kt;  // (words(head_dim), kWidth)
+  const Real* vt;  // (words(value_dim), kWidth)
+  int64_t q_depth;
+  int64_t g_depth;
+  const Real* minus_lse;    // (rows), see kFolded; -inf for a row that sees nothing
+  const Real* minus_delta;  // (rows)
+  const Real* bias;         // (rows, kWidth), in the units of LSE; null: none
+  const uint16_t (*bits)[X::kVectors];
+  Real scale;     // of the products, in the units of LSE
+  Real* p;        // (rows / kWord, kWidth), words of queries
+  Real* ds;       // the same
+  Real* ds_keys;  // dS again in words of keys (dq_word), where these differ: for dQ
+  Real* ds_real;  // (rows, kWidth), not rounded to words; null: no grad_bias
+  bool careful;   // mark masked pairs by -0.0; NaN and infinity as arithmetic has them
+  // Brought into the second-level cache meanwhile, ahead_step bytes per row; null: nothing.
+  const char* ahead[2] = {nullptr, nullptr};
+  int64_t ahead_step = 0;
+};
+
+// acc += one word of MR rows times one word of NV vectors of keys; moves on to the next word.
+template <class X, int MR, int NV>
+TILEWISE_INLINE void multiply_word(typename X::Vec (&acc)[MR][NV], const char*& word,
+                                   int64_t stride, const typename X::Real*& b) {
+  using Vec = typename X::Vec;
+  Vec column[NV];
+  TILEWISE_UNROLL for (int j = 0; j < NV; ++j) column[j] = X::load(b + j * X::kLanes);
+  TILEWISE_UNROLL for (int i = 0; i < MR; ++i) {
+    const Vec x = broadcast_word<X>(word + i * stride);
+    TILEWISE_UNROLL for (int j = 0; j < NV; ++j) acc[i][j] = X::dot(acc[i][j], x, column[j]);
+  }
+  word += sizeof(typename X::Real);
+  b += kWidth<X>;
+}
+
+// 2^x; bits as exp2_minus has them, without its test for overflow: x is at most slightly above 0.
+template <class X>
+TILEWISE_INLINE typename X::Vec exp2_small(typename X::Vec x) {
+  using Vec = typename X::Vec;
+  using E = Exp2<typename X::Real>;
+  const Vec magic = X::broadcast(E::kMagic), t = X::add(x, magic);
+  return X::shift_into_exponent(exp2_fraction<X>(X::sub(x, X::sub(t, magic)), 1), t);
+}
+
+// What exp2_small leaves out: NaN, and x of 2^7 and more.
+template <class X>
+TILEWISE_INLINE typename X::Vec exp2_special(typename X::Vec p, typename X::Vec x) {
+  using E = Exp2<typename X::Real>;
+  const auto inf = X::broadcast(__builtin_inff());
+  p = X::select(X::less(X::broadcast(typename X::Real(0.25) - E::kZero), x), inf, p);
+  return X::select(X::unordered(x), X::sub(inf, inf), p);
+}
+
+// dS as careful products need it: -0.0 means masked, so that no visible pair may be that, not even
+// after it was rounded to bf16 (which flushes subnormal numbers).
+template <class X>
+TILEWISE_INLINE typename X::Vec never_minus_zero(typename X::Vec x) {
+  if constexpr (X::kWord == 2) {
+    const auto smallest = X::broadcast(0x1p-126f);
+    x = X::select(X::less(X::max(x, X::sub(typename X::Vec{}, x)), smallest), typename X::Vec{}, x);
+  }
+  return X::add(x, typename X::Vec{});
+}
+
+// MR queries from `row` on, lane vectors [j0, j0 + NV).
+template <class X, int MR, int NV, UnitKind kKind>
+__attribute__((noinline)) void score_rows(const PanelScores<X>& panel, int row, int j0,
+                                          bool masked) {
+  using Vec = typename X::Vec;
+  using Real = typename X::Real;
+  const int lane0 = j0 * X::kLanes;
+  Vec s[MR][NV], dp[MR][NV];
+  TILEWISE_UNROLL for (int i = 0; i < MR; ++i) {
+    const Vec minus_delta = X::broadcast(panel.minus_delta[row + i]);
+    TILEWISE_UNROLL for (int j = 0; j < NV; ++j) s[i][j] = Vec{},
+                                                 dp[i][j] = kFolded<X> ? minus_delta : Vec{};
+  }
+  const char *q = panel.q.row(row), *g = panel.g.row(row);
+  const int64_t q_stride = panel.q.stride, g_stride = panel.g.stride;
+  const Real *kt = panel.kt + lane0, *vt = panel.vt + lane0;
+  const int64_t both = smaller(panel.q_depth, panel.g_depth);
+#pragma GCC unroll 2
+  for (int64_t d = 0; d < both; ++d) {  // forward: S = Q K^T and O = P V, so dP = dO V^T
+    multiply_word<X, MR, NV>(s, q, q_stride, kt);
+    multiply_word<X, MR, NV>(dp, g, g_stride, vt);
+  }
+  for (int64_t d = both; d < panel.q_depth; ++d) multiply_word<X, MR, NV>(s, q, q_stride, kt);
+  for (int64_t d = both; d < panel.g_depth; ++d) multiply_word<X, MR, NV>(dp, g, g_stride, vt);
+
+  const Vec scale = X::broadcast(panel.scale), low = X::broadcast(Exp2<Real>::kZero);
+  const Vec minus_inf = X::broadcast(-__builtin_inff());
+  const Vec log2e = X::broadcast(static_cast<Real>(kLog2E));
+  TILEWISE_UNROLL for (int j = 0; j < NV; ++j) TILEWISE_UNROLL for (int i = 0; i < MR; i += 2) {
+    const int lane = lane0 + j * X::kLanes;
+    Vec p[2], ds[2];
+    TILEWISE_UNROLL for (int h = 0; h < 2; ++h) {
+      const int r = row + i + h;
+      const Vec minus_lse = X::broadcast(panel.minus_lse[r]);
+      const auto base2 = [&](Vec x) { return X::max(low, kFolded<X> ? x : X::mul(x, log2e)); };
+      Vec y = dp[i + h][j];
+      if constexpr (!kFolded<X>) y = X::add(y, X::broadcast(panel.minus_delta[r]));
+      if constexpr (kKind != UnitKind::kBiased) {
+        p[h] = exp2_small<X>(base2(X::fma(s[i + h][j], scale, minus_lse)));
+        ds[h] = X::mul(p[h], y);
+        if constexpr (kKind == UnitKind::kMasked) {
+          const auto visible = X::lanes(panel.bits[r][j0 + j]);
+          p[h] = X::select(visible, p[h], Vec{});
+          ds[h] = X::select(visible, ds[h], Vec{});
+        }
+      } else {
+        auto visible = X::lanes(masked ? panel.bits[r][j0 + j] : ~0u);
+        Vec x = X::fma(s[i + h][j], scale, minus_lse);
+        if (panel.bias) {
+          const Vec bias = X::load(panel.bias + r * kWidth<X> + lane);
+          x = X::add(X::fma(s[i + h][j], scale, bias), minus_lse);
+          visible = X::both(visible, X::opposite(X::equal(bias, minus_inf)));
+        }
+        visible = X::both(visible, X::opposite(X::equal(minus_lse, minus_inf)));
+        x = base2(x);
+        p[h] = exp2_small<X>(x);
+        if (panel.careful) p[h] = exp2_special<X>(p[h], x);
+        ds[h] = X::mul(p[h], y);
+        if (panel.careful) ds[h] = never_minus_zero<X>(ds[h]);
+        const Vec nothing = X::broadcast(panel.careful ? Real(-0.0) : Real(0));
+        p[h] = X::select(visible, p[h], nothing);
+        ds[h] = X::select(visible, ds[h], nothing);
+        if (panel.ds_real) X::store(panel.ds_real + r * kWidth<X> + lane, ds[h]);
+      }
+    }
+    const int at = (row + i) / X::kWord * kWidth<X> + lane;
+    X::store_p(panel.p + at, kWidth<X>, p[0], p[1]);
+    X::store_p(panel.ds + at, kWidth<X>, ds[0], ds[1]);
+    if constexpr (X::kWord == 2) X::store(panel.ds_keys + at, X::pair_in_order(ds[0], ds[1]));
+  }
+}
+
+// Lines 11 to 13, 17 and 20 over the visible units.
+template <class X>
+void recompute_scores(const PanelScores<X>& panel, const VisibleTile<X>& visible) {
+  for (int i = 0; i < visible.count; ++i) {
+    const Segment& s = visible.segments[i];
+    const auto run = [&]<int NV>() {
+      // A single vector of keys takes more rows, so that enough sums are under way.
+      constexpr int MR = X::kVectors > 1 && NV == 1 ? X::kRows : X::kRows / 2;
+      for (int row = s.begin; row < s.end; row += MR) {
+        if (panel.bias || panel.ds_real || panel.careful)
+          score_rows<X, MR, NV, UnitKind::kBiased>(panel, row, s.j0, s.masked);
+        else if (s.masked)
+          score_rows<X, MR, NV, UnitKind::kMasked>(panel, row, s.j0, true);
+        else
+          score_rows<X, MR, NV, UnitKind::kPlain>(panel, row, s.j0, false);
+      }
+    };
+    const int vectors = s.j1 - s.j0;
+    if constexpr (X::kVectors > 2)
+      if (vectors == 3) {
+        run.template operator()<3>();
+        continue;
+      }
+    if constexpr (X::kVectors > 1)
+      if (vectors == 2) {
+        run.template operator()<2>();
+        continue;
+      }
+    run.template operator()<1>();
+  }
+}
+
+}  // namespace

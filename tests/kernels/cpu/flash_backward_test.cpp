@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: Apache-2.0
+// The backward of every kernel against plain float64 loops (kernels/reference). The harness plays
+// the engine: it prepares, walks the items in order on one or more threads, and walks the heads
+// again that ask for it.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <ostream>
+#include <thread>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/random.h"
+#include "kernels/cpu/registry.h"
+#include "kernels/reference/naive.h"
+#include "problem/mask.h"
+#include "schedule/tile_runs.h"
+#include "verify/tolerance.h"
+
+namespace tilewise {
+namespace {
+
+constexpr double kInf = std::numeric_limits<double>::infinity();
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+enum class Layout { kRows, kHeadsInside, kSpread, kBackwards };
+
+struct Case {
+  int64_t batch = 1, query_heads = 1, kv_heads = 1, queries = 1, keys = 1, head_dim = 8,
+          value_dim = 8;
+  const char* mask = "none";
+  Layout layout = Layout::kRows;
+  int bias = 0;  // 0: none; else 1 plus the sum of 1: batch, 2: heads, 4: queries are broadcast
+  bool dlse = false;
+  double size = 1;
+};
+
+void PrintTo(const Case& c, std::ostream* out) {
+  *out << "B" << c.batch << " H" << c.query_heads << "/" << c.kv_heads << " N" << c.queries << "x"
+       << c.keys << " d" << c.head_dim << " e" << c.value_dim << " " << c.mask << " layout "
+       << static_cast<int>(c.layout) << " bias " << c.bias;
+}
+
+// A tensor and its memory.
+struct Array {
+  Array(DType dtype, Layout layout, int64_t b, int64_t h, int64_t n, int64_t d) {
+    const int64_t count = b * h * n * d;
+    memory.assign(static_cast<size_t>((2 * count + 2) * dtype_bytes(dtype)), 0x55);
+    view = layout == Layout::kHeadsInside ? Tensor::bshd(memory.data(), dtype, b, n, h, d)
+                                          : Tensor::bhsd(memory.data(), dtype, b, h, n, d);
+    if (layout == Layout::kSpread)
+      for (auto& stride : view.strides) stride *= 2;
+    if (layout == Layout::kBackwards && n > 0) {
+      view.data = memory.data() + (n - 1) * view.strides[2] * dtype_bytes(dtype);
+      view.strides[2] = -view.strides[2];
+    }
+  }
+  template <class Visit>
+  void each(const Visit& visit) const {
+    for (int64_t b = 0; b < view.shape[0]; ++b)
+      for (int64_t h = 0; h < view.shape[1]; ++h)
+        for (int64_t n = 0; n < view.shape[2]; ++n)
+          for (int64_t d = 0; d < view.shape[3]; ++d) visit(offset(b, h, n, d));
+  }
+  int64_t offset(int64_t b, int64_t h, int64_t n, int64_t d) const {
+    return b * view.strides[0] + h * view.strides[1] + n * view.strides[2] + d * view.strides[3];
+  }
+  void set(int64_t b, int64_t h, int64_t n, int64_t d, double x) {
+    store_element(view.data, view.dtype, offset(b, h, n, d), x);
+  }
+  void fill(const std::vector<double>& values) {
+    size_t i = 0;
+    each([&](int64_t at) { store_element(view.data, view.dtype, at, values[i++]); });
+  }
+  void randomize(Random& random, double size) {
+    each([&](int64_t at) { store_element(view.data, view.dtype, at, size * random.normal()); });
+  }
+  std::vector<double> values() const {
+    std::vector<double> all;
+    each([&](int64_t at) { all.push_back(load_element(view.data, view.dtype, at)); });
+    return all;
+  }
+  std::vector<unsigned char> memory;
+  Tensor view;
+};
+
+// Inputs of one case, with output and logsumexp of the reference.
+struct Data {
+  Data(const Case& shape, DType type)
+      : c(shape),
+        dtype(type),
+        real(type == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32),
+        q(type, c.layout, c.batch, c.query_heads, c.queries, c.head_dim),
+        k(type, c.layout, c.batch, c.kv_heads, c.keys, c.head_dim),
+        v(type, c.layout, c.batch, c.kv_heads, c.keys, c.value_dim),
+        o(type, c.layout, c.batch, c.query_heads, c.queries, c.value_dim),
+        g(type, c.layout, c.batch, c.query_heads, c.queries, c.value_dim),
+        lse(real, Layout::kRows, c.batch, c.query_heads, c.queries, 1),
+        dlse(real, Layout::kRows, c.batch, c.query_heads, c.queries, 1),
+        bias(type, Layout::kRows, (c.bias - 1) & 1 ? 1 : c.batch,
+             (c.bias - 1) & 2 ? 1 : c.query_heads, (c.bias - 1) & 4 ? 1 : c.queries, c.keys) {
+    Random random(static_cast<uint64_t>(c.queries * 1000 + c.keys));
+    for (Array* x : {&q, &k, &v, &g, &dlse, &bias}) x->randomize(random, c.size);
+    if (c.bias)
+      bias.each([&](int64_t at) {
+        if (random.uniform() < 0.2) store_element(bias.view.data, dtype, at, -kInf);
+      });
+  }
+  reference::Inputs inputs() const {
+    reference::Inputs in;
+    in.query = q.view;
+    in.key = k.view;
+    in.value = v.view;
+    in.grad_output = g.view;
+    if (c.bias) in.bias = bias.view;
+    if (c.dlse) in.grad_logsumexp = dlse.view;
+    in.mask = mask_from_text(c.mask);
+    in.scale = 1 / std::sqrt(static_cast<double>(c.head_dim));
+    return in;
+  }
+  Case c;
+  DType dtype, real;
+  Array q, k, v, o, g, lse, dlse, bias;
+};
+
+struct Results {
+  explicit Results(const Data& data) : dq(data.q), dk(data.k), dv(data.v), dbias(data.bias) {
+    dbias = Array(data.real, Layout::kRows, data.bias.view.shape[0], data.bias.view.shape[1],
+                  data.bias.view.shape[2], data.bias.view.shape[3]);
+    for (Array* x : {&dq, &dk, &dv}) rebase(*x);
+    for (Array* x : {&dq, &dk, &dv, &dbias})
+      x->each([&](int64_t at) { store_element(x->view.data, x->view.dtype, at, kNan); });
+  }
+  // A copied Array views its own memory.
+  static void rebase(Array& x) {
+    const bool backwards = x.view.strides[2] < 0;
+    x.view.data =
+        x.memory.data() +
+        (backwards ? (1 - x.view.shape[2]) * x.view.strides[2] * dtype_bytes(x.view.dtype) : 0);
+  }
+  std::vector<std::vector<unsigned char>> bits() const {
+    return {dq.memory, dk.memory, dv.memory, dbias.memory};
+  }
+  Array dq, dk, dv, dbias;
+};
+
+struct Setting {
+  int threads = 1;
+  int64_t query_tile = 0;  // 0: what the kernel proposes
+  int64_t key_tile = 0;
+};
+
+void walk(const Kernel& kernel, const BackwardLaunch& args, int threads, int64_t key_tiles,
+          bool second) {
+  const int64_t scratch_bytes = kernel.backward_scratch_bytes(args.shape, args.geometry);
+  std::atomic<int64_t> next{0};
+  const auto work = [&] {
+    std::vector<unsigned char> memory(static_cast<size_t>(scratch_bytes) + 64, 0xff);
+    auto* scratch = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
+    for (int64_t n; (n = next++) < args.shape.batch * args.shape.kv_heads * key_tiles;) {
+      const int64_t head = n / key_tiles;
+      if (second && !args.careful[head] && !args.grad_bias.data) continue;
+      kernel.backward(args,
+                      {head / args.shape.kv_heads, head % args.shape.kv_heads, n % key_tiles, head,
+                       second && args.careful[head] != 0},
+                      scratch);
+    }
+  };
+  std::vector<std::thread> workers;
+  for (int i = 1; i < threads; ++i) workers.emplace_back(work);
+  work();
+  for (auto& worker : workers) worker.join();
+}
+
+// Output and logsumexp, as the backward gets them: the reference's, rounded.
+void run_forward(Data& data) {
+  const auto forward = reference::forward(data.inputs());
+  data.o.fill(forward.output);
+  data.lse.fill(forward.logsumexp);
+}
+
+// Number of heads that were computed a second time.
+int run_backward(const Kernel& kernel, Data& data, const Setting& how, Results& results) {
+  const Case& c = data.c;
+  BackwardLaunch args{};
+  args.shape = {c.batch, c.query_heads, c.kv_heads, c.queries, c.keys, c.head_dim, c.value_dim};
+  args.geometry = kernel.geometry(c.head_dim, c.value_dim);
+  if (how.query_tile) args.geometry.backward_query_tile = how.query_tile;
+  if (how.key_tile) args.geometry.backward_key_tile = how.key_tile;
+  const reference::Inputs in = data.inputs();
+  args.scale = static_cast<float>(in.scale);
+  args.scale_f64 = in.scale;
+  args.query = data.q.view;
+  args.key = data.k.view;
+  args.value = data.v.view;
+  args.output = data.o.view;
+  args.logsumexp = data.lse.view;
+  args.grad_output = data.g.view;
+  args.bias = in.bias;
+  args.grad_logsumexp = in.grad_logsumexp;
+  args.grad_query = results.dq.view;
+  args.grad_key = results.dk.view;
+  args.grad_value = results.dv.view;
+  if (c.bias) args.grad_bias = results.dbias.view;
+  args.band = detail::band_of(in.mask, c.queries, c.keys, 0, 0);
+  const TileRowList by_query =
+      tile_rows_by_query(args.band, c.queries, c.keys, args.geometry.backward_query_tile,
+                         args.geometry.backward_key_tile);
+  const TileRowList by_key =
+      tile_rows_by_key(args.band, c.queries, c.keys, args.geometry.backward_query_tile,
+                       args.geometry.backward_key_tile);
+  args.by_query = by_query.view();
+  args.by_key = by_key.view();
+  const auto rows = static_cast<size_t>(c.batch * c.query_heads * c.queries);
+  std::vector<double> lse(rows), delta(rows), sums(rows * static_cast<size_t>(c.head_dim));
+  std::vector<int32_t> careful(static_cast<size_t>(c.batch * c.kv_heads));
+  args.lse = lse.data();
+  args.delta = delta.data();
+  args.grad_query_accumulator = sums.data();
+  args.careful = careful.data();
+  for (int64_t b = 0; b < c.batch; ++b)
+    for (int64_t h = 0; h < c.query_heads; ++h)
+      for (int64_t r = 0; r < c.queries; r += 100)
+        kernel.backward_prepare(args, {b, h, r, std::min(r + 100, c.queries)});
+  int again = 0;
+  for (const bool second : {false, true}) {
+    if (second)
+      for (const int32_t flag : careful) again += flag;
+    if (second && !again) break;
+    std::vector<int32_t> turn(static_cast<size_t>(c.batch * c.query_heads * by_query.view().rows));
+    std::vector<int32_t> bias_turn(static_cast<size_t>(by_key.view().rows));
+    args.turn = turn.data();
+    args.bias_turn = bias_turn.data();
+    if (c.bias) results.dbias.fill(std::vector<double>(results.dbias.values().size()));
+    walk(kernel, args, how.threads, by_key.view().rows, second);
+  }
+  return again;
+}
+
+void expect_near(const char* what, const Array& got, const std::vector<double>& exact,
+                 const std::vector<double>& naive) {
+  const DType dtype = got.view.dtype;
+  const int64_t dim = got.view.shape[3];
+  const auto deviation = verify::deviation(got.values(), exact, dtype, dim);
+  const auto bound =
+      verify::bound(verify::Result::kGradient, dtype, verify::deviation(naive, exact, dtype, dim));
+  EXPECT_EQ(deviation.misplaced, -1)
+      << what << ": "
+      << got.values()[static_cast<size_t>(deviation.misplaced < 0 ? 0 : deviation.misplaced)];
+  EXPECT_LE(deviation.max, bound.max) << what << " at " << deviation.worst;
+  EXPECT_LE(deviation.rms, bound.rms) << what;
+}
+
+// Computes and compares. Returns the bits.
+Results check(const Kernel& kernel, Data& data, const Setting& how, int* again = nullptr) {
+  const auto in = data.inputs();
+  run_forward(data);
+  Results results(data);
+  const int count = run_backward(kernel, data, how, results);
+  if (again) *again = count;
+  const auto exact = reference::backward(in);
+  const auto naive = reference::naive_backward_rows(in, reference::all_rows(in.query));
+  expect_near("dQ", results.dq, exact.query, naive.query);
+  expect_near("dK", results.dk, exact.key, naive.key);
+  expect_near("dV", results.dv, exact.value, naive.value);
+  if (data.c.bias) expect_near("dbias", results.dbias, exact.bias, naive.bias);
+  return results;
+}
+
+const Case kCases[] = {
+    {},
+    {.queries = 3, .keys = 2, .head_dim = 1, .value_dim = 1},
+    {.batch = 2,
+     .query_heads = 3,
+     .kv_heads = 3,
+     .queries = 100,
+     .keys = 131,
+     .head_dim = 64,
+     .value_dim = 64},
+    {.queries = 300, .keys = 260, .head_dim = 40, .value_dim = 72, .mask = "causal"},
+    {.queries = 260, .keys = 300, .head_dim = 64, .value_dim = 32, .mask = "causal"},
+    {.query_heads = 6,
+     .kv_heads = 2,
+     .queries = 65,
+     .keys = 97,
+     .head_dim = 17,
+     .value_dim = 33,
+     .mask = "causal",
+     .layout = Layout::kHeadsInside,
+     .dlse = true},
+    {.query_heads = 2,
+     .queries = 400,
+     .keys = 200,
+     .head_dim = 16,
+     .value_dim = 16,
+     .mask = "window:20,0",
+     .layout = Layout::kSpread},
+    {.queries = 500, .keys = 520, .head_dim = 32, .value_dim = 32, .mask = "window:70,30"},
+    {.queries = 50,
+     .keys = 300,
+     .head_dim = 20,
+     .value_dim = 5,
+     .mask = "causal-top-left",
+     .layout = Layout::kBackwards},
+    {.queries = 70, .keys = 60, .head_dim = 128, .value_dim = 130, .mask = "causal"},
+    {.queries = 20, .keys = 50, .head_dim = 512, .value_dim = 300},
+    {.queries = 0, .keys = 5},
+    {.queries = 5, .keys = 0},
+    {.query_heads = 4,
+     .kv_heads = 2,
+     .queries = 60,
+     .keys = 101,
+     .head_dim = 8,
+     .value_dim = 8,
+     .bias = 1},
+    {.batch = 2,
+     .query_heads = 4,
+     .kv_heads = 2,
+     .queries = 60,
+     .keys = 70,
+     .head_dim = 8,
+     .value_dim = 8,
+     .mask = "causal",
+     .bias = 2,
+     .dlse = true},
+    {.batch = 2,
+     .query_heads = 4,
+     .kv_heads = 2,
+     .queries = 60,
+     .keys = 70,
+     .head_dim = 8,
+     .value_dim = 8,
+     .bias = 3},
+    {.batch = 2,
+     .query_heads = 4,
+     .kv_heads = 2,
+     .queries = 60,
+     .keys = 70,
+     .head_dim = 8,
+     .value_dim = 8,
+     .mask = "window:9,9",
+     .bias = 8},
+    {.queries = 200, .keys = 300, .head_dim = 24, .value_dim = 24, .bias = 5},
+    {.queries = 90, .keys = 90, .head_dim = 64, .value_dim = 64, .mask = "causal", .size = 3},
+};
+
+struct Named {
+  const KernelTable* table;
+  DType dtype;
+};
+
+class FlashBackward : public testing::TestWithParam<Named> {
+ protected:
+  const Kernel& kernel() const {
+    return *GetParam().table->kernels[static_cast<int>(GetParam().dtype)];
+  }
+};
+
+std::vector<Named> all_kernels() {
+  std::vector<Named> all;
+  for (const auto* table : supported_kernels())
+    for (const DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat16, DType::kFloat64})
+      all.push_back({table, dtype});
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, FlashBackward, testing::ValuesIn(all_kernels()),
+                         [](const testing::TestParamInfo<Named>& info) {
+                           return std::string(info.param.table->name) + "_" +
+                                  dtype_name(info.param.dtype);
+                         });
+
+TEST_P(FlashBackward, WithinTheErrorOfNaive) {
+  for (const Case& c : kCases) {
+    SCOPED_TRACE(testing::PrintToString(c));
+    Data data(c, GetParam().dtype);
+    int again = 0;
+    check(kernel(), data, {}, &again);
+    EXPECT_EQ(again, 0);
+  }
+}
+
+// Neither threads nor tiles change a bit.
+TEST_P(FlashBackward, BitsDependOnNothingElse) {
+  for (const Case& c : kCases) {
+    SCOPED_TRACE(testing::PrintToString(c));
+    Data data(c, GetParam().dtype);
+    run_forward(data);
+    const int64_t unit = kernel().query_unit;
+    Results one(data);
+    run_backward(kernel(), data, {}, one);
+    for (const Setting& how :
+         {Setting{2, 0, unit}, Setting{1, 48, 2 * unit}, Setting{2, 24, unit}}) {
+      Results other(data);
+      run_backward(kernel(), data, how, other);
+      EXPECT_EQ(one.bits(), other.bits())
+          << how.threads << " threads, " << how.query_tile << " x " << how.key_tile;
+    }
+  }
+}
+
+bool has_nan(const std::vector<double>& x) {
+  for (const double y : x)
+    if (std::isnan(y)) return true;
+  return false;
+}
+
+// NaN behind a mask changes nothing; a visible NaN stands exactly where the reference has it.
+TEST_P(FlashBackward, NanStaysWhereItIsVisible) {
+  const Case shapes[] = {
+      {.queries = 70, .keys = 70, .head_dim = 16, .value_dim = 16, .mask = "causal"},
+      {.query_heads = 2,
+       .queries = 70,
+       .keys = 130,
+       .head_dim = 9,
+       .value_dim = 16,
+       .mask = "window:5,3"},
+      {.query_heads = 2, .queries = 40, .keys = 60, .head_dim = 16, .value_dim = 7, .bias = 5},
+  };
+  for (const Case& c : shapes)
+    for (const double poison : {kNan, kInf})
+      for (int where = 0; where < 4; ++where) {
+        SCOPED_TRACE(testing::PrintToString(c) + " in " + std::to_string(where));
+        Data data(c, GetParam().dtype);
+        Array* target[] = {&data.q, &data.k, &data.v, &data.g};
+        if (poison == kInf && where < 2) continue;
+        target[where]->set(0, 0, target[where]->view.shape[2] - 20, 3, poison);
+        int again = 0;
+        const Results results = check(kernel(), data, {}, &again);
+        EXPECT_GE(again, 1);
+        EXPECT_TRUE(has_nan(results.dq.values()));
+      }
+}
+
+// A row or key that nobody sees may hold anything: not a bit changes.
+TEST_P(FlashBackward, UnseenNanChangesNoBit) {
+  const Case shapes[] = {
+      {.queries = 70, .keys = 50, .head_dim = 16, .value_dim = 16, .mask = "causal"},
+      {.queries = 40, .keys = 70, .head_dim = 16, .value_dim = 16, .mask = "causal-top-left"},
+      {.queries = 40, .keys = 60, .head_dim = 16, .value_dim = 16, .bias = 5},
+  };
+  for (const Case& c : shapes) {
+    SCOPED_TRACE(testing::PrintToString(c));
+    Data data(c, GetParam().dtype);
+    if (c.bias)
+      for (int64_t key = 0; key < c.keys; ++key) data.bias.set(0, 0, 0, key, -kInf);
+    if (c.bias)
+      for (int64_t query = 0; query < data.bias.view.shape[2]; ++query)
+        data.bias.set(0, 0, query, c.keys - 1, -kInf);
+    const Results clean = check(kernel(), data, {});
+    const bool first_query_sees = std::isfinite(data.lse.values()[0]);
+    if (!first_query_sees) {
+      data.q.set(0, 0, 0, 3, kNan);
+      data.g.set(0, 0, 0, 3, kNan);
+    }
+    if (first_query_sees || c.bias) {
+      data.k.set(0, 0, c.keys - 1, 2, kNan);
+      data.v.set(0, 0, c.keys - 1, 2, kNan);
+    }
+    int again = 0;
+    const Results poisoned = check(kernel(), data, {}, &again);
+    EXPECT_EQ(clean.bits(), poisoned.bits());
+  }
+}
+
+}  // namespace
+}  // namespace tilewise
