@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/bench.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/message.h"
+#include "cli/accuracy.h"
+#include "cli/bench_data.h"
+#include "cli/contestant.h"
+#include "cli/options.h"
+#include "cli/output.h"
+#include "cli/problem_options.h"
+#include "cli/progress.h"
+#include "cli/race.h"
+#include "kernels/cpu/registry.h"
+#include "measure/peak.h"
+#include "problem/validate.h"
+#include "tilewise/error.h"
+
+namespace tilewise::cli {
+namespace {
+
+constexpr const char* kHelp =
+    R"(Inputs are N(0, 1). After a warm-up at least --rounds rounds and half a second are timed; the
+speed comes from the median. FLOPs: 2 batch heads pairs (head dim + value dim) forward, 2.5 times
+that backward, pairs = visible pairs of one head. The peak is that of the arithmetic used, measured
+before and after. Extra bytes: workspace, logsumexp and matrices, all that is neither input nor
+output. Errors are against float64, beside those of naive attention in the same dtype; long
+problems are compared in 64 rows, and then the gradient of the output is zero in the other rows.
+
+Example:
+  tilewise bench --batch 1 --heads 8 --seq 4096 --head-dim 64 --mask causal --pass both)";
+
+struct Options {
+  ProblemOptions problem;
+  Pass pass = Pass::kForward;
+  Implementation implementation = Implementation::kTilewise;
+  int rounds = 5;
+  uint64_t seed = 1;
+  bool json = false;
+};
+
+constexpr std::pair<const char*, Pass> kPasses[] = {
+    {"forward", Pass::kForward}, {"backward", Pass::kBackward}, {"both", Pass::kBoth}};
+
+const char* pass_name(Pass pass) { return kPasses[static_cast<int>(pass)].first; }
+
+Pass pass_from_name(const std::string& text) {
+  for (const auto& [name, pass] : kPasses) {
+    if (text == name) return pass;
+  }
+  throw InvalidArgument(message("--pass", "value", text, "forward, backward or both"));
+}
+
+struct Result {
+  std::string isa;
+  int threads = 0;
+  Times times;
+  double gflops = 0;
+  double peak_before = 0, peak_after = 0;  // GFLOP/s
+  int64_t tensor_bytes = 0, extra_bytes = 0;
+  int64_t rows_compared = 0;
+  std::vector<Accuracy> errors;
+
+  double peak() const { return std::max(peak_before, peak_after); }
+  // The tensor that uses up most of its bound: its errors stand for all.
+  const Accuracy& worst() const {
+    return *std::max_element(errors.begin(), errors.end(), [](const auto& a, const auto& b) {
+      return a.bound_used() < b.bound_used();
+    });
+  }
+};
+
+double measure_peak(const Options& options, const Problem& problem, const Contestant& contestant) {
+  const bool is_reference = options.implementation == Implementation::kReference;
+  return measure::peak_gflops(choose_kernels(contestant.isa()).isa,
+                              is_reference ? DType::kFloat64 : problem.dtype, contestant.threads());
+}
+
+Result measure_problem(const Options& options, const Problem& problem, Progress& progress) {
+  Result result;
+  progress.stage("inputs");
+  const BenchData data(problem, options.seed, has_backward(options.pass));
+  const auto contestant = make_contestant(options.implementation, problem,
+                                          has_backward(options.pass), options.problem.plan);
+  result.isa = contestant->isa();
+  result.threads = contestant->threads();
+
+  progress.stage("peak");
+  result.peak_before = measure_peak(options, problem, *contestant);
+  progress.stage("timing");
+  result.times =
+      race({contestant.get()}, data, options.pass, {.min_rounds = options.rounds}).front();
+  progress.stage("peak");
+  result.peak_after = measure_peak(options, problem, *contestant);
+  const double flops = (has_forward(options.pass) ? forward_flops(problem) : 0) +
+                       (has_backward(options.pass) ? backward_flops(problem) : 0);
+  result.gflops = flops / result.times.total.median() * 1e-9;
+  result.tensor_bytes = data.tensor_bytes();
+  result.extra_bytes =
+      contestant->own_bytes() + (contestant->needs_logsumexp() ? data.logsumexp_bytes() : 0);
+
+  progress.stage("errors against float64");
+  const AccuracyCheck check(problem, options.seed);
+  result.rows_compared = check.rows();
+  contestant->forward(data.forward_tensors());
+  if (has_forward(options.pass)) result.errors = check.forward(data.forward_tensors());
+  if (has_backward(options.pass)) {
+    check.keep_sampled_rows(data.backward_tensors().grad_output);
+    contestant->backward(data.backward_tensors());
+    for (const Accuracy& error : check.backward(data.backward_tensors())) {
+      result.errors.push_back(error);
+    }
+  }
+  return result;
+}
+
+void print_result_json(const Options& options, const Problem& p, const Result& r) {
+  Json errors = Json::array();
+  for (const Accuracy& e : r.errors) {
+    errors.push_back({{"tensor", e.tensor},
+                      {"max_error", e.max_error},
+                      {"naive_error", e.naive_error},
+                      {"rms_error", e.rms_error},
+                      {"naive_rms_error", e.naive_rms_error},
+                      {"max_bound", e.max_bound},
+                      {"rms_bound", e.rms_bound},
+                      {"within_bound", e.within_bound()}});
+  }
+  Json object = {{"impl", implementation_name(options.implementation)},
+                 {"pass", pass_name(options.pass)},
+                 {"batch", p.max_batch},
+                 {"heads", p.query_heads},
+                 {"kv_heads", p.kv_heads},
+                 {"seq", p.max_query_length},
+                 {"kv_seq", p.max_kv_length},
+                 {"head_dim", p.head_dim},
+                 {"value_dim", p.value_dim},
+                 {"dtype", dtype_name(p.dtype)},
+                 {"mask", p.mask.text()},
+                 {"scale", *p.scale},
+                 {"pairs", visible_pairs(p)},
+                 {"seed", options.seed},
+                 {"isa", r.isa},
+                 {"threads", r.threads},
+                 {"rounds", r.times.total.seconds().size()},
+                 {"median_ms", r.times.total.median() * 1e3},
+                 {"min_ms", r.times.total.min() * 1e3}};
+  if (options.pass == Pass::kBoth) {
+    object["forward_median_ms"] = r.times.forward.median() * 1e3;
+    object["backward_median_ms"] = r.times.backward.median() * 1e3;
+  }
+  object.update({{"gflops", r.gflops},
+                 {"peak_gflops", r.peak()},
+                 {"peak_gflops_before", r.peak_before},
+                 {"peak_gflops_after", r.peak_after},
+                 {"fraction_of_peak", r.gflops / r.peak()},
+                 {"tensor_bytes", r.tensor_bytes},
+                 {"extra_bytes", r.extra_bytes},
+                 {"max_error", r.worst().max_error},
+                 {"naive_error", r.worst().naive_error},
+                 {"rms_error", r.worst().rms_error},
+                 {"naive_rms_error", r.worst().naive_rms_error},
+                 {"worst_tensor", r.worst().tensor},
+                 {"rows_compared", r.rows_compared},
+                 {"errors", errors}});
+  print_json("bench", object);
+}
+
+void print_result(const Options& options, const Problem& p, const Result& r) {
+  const auto line = [](const char* name, const std::string& value) {
+    fmt::print("{:<12}{}\n", name, value);
+  };
+  const auto shape = [](int64_t length, int64_t heads, int64_t dim) {
+    return fmt::format("{} heads, length {}, dim {}", heads, length, dim);
+  };
+  line("problem", fmt::format("{}, batch {}, mask {}, {}", dtype_name(p.dtype), p.max_batch,
+                              p.mask.text(), pass_name(options.pass)));
+  line("queries", shape(p.max_query_length, p.query_heads, p.head_dim));
+  line("keys", shape(p.max_kv_length, p.kv_heads, p.value_dim));
+  line("ran", fmt::format("{} on {}, {} threads, {} rounds, seed {}",
+                          implementation_name(options.implementation), r.isa, r.threads,
+                          r.times.total.seconds().size(), options.seed));
+  std::string parts;
+  if (options.pass == Pass::kBoth) {
+    parts = fmt::format(" (forward {}, backward {})", duration_text(r.times.forward.median()),
+                        duration_text(r.times.backward.median()));
+  }
+  line("time", fmt::format("{} median, {} best{}", duration_text(r.times.total.median()),
+                           duration_text(r.times.total.min()), parts));
+  line("speed", fmt::format("{:.1f} GFLOP/s, {:.3f} of the peak of {:.1f} (before {:.1f}, after "
+                            "{:.1f})",
+                            r.gflops, r.gflops / r.peak(), r.peak(), r.peak_before, r.peak_after));
+  line("memory", fmt::format("{} beside {} of tensors", bytes_text(double(r.extra_bytes)),
+                             bytes_text(double(r.tensor_bytes))));
+  fmt::print("\n{:<12}{:>11}{:>11}{:>11}{:>11}   ({} rows)\n", "error", "max", "naive max", "RMS",
+             "naive RMS", r.rows_compared);
+  for (const Accuracy& e : r.errors) {
+    fmt::print("{:<12}{:>11.2e}{:>11.2e}{:>11.2e}{:>11.2e}   {}\n", e.tensor, e.max_error,
+               e.naive_error, e.rms_error, e.naive_rms_error,
+               e.within_bound() ? "within the bound" : "BEYOND THE BOUND");
+  }
+}
+
+void bench(const Options& options) {
+  Result result;
+  const Problem problem = normalized(options.problem.problem, "bench");
+  {
+    Progress progress("bench");
+    result = measure_problem(options, problem, progress);
+  }
+  options.json ? print_result_json(options, problem, result)
+               : print_result(options, problem, result);
+}
+
+}  // namespace
+
+void register_bench(CLI::App& app, int&) {
+  CLI::App* command = app.add_subcommand("bench", "time, memory and error of one problem");
+  const auto options = std::make_shared<Options>();
+  add_problem(*command, options->problem);
+  command
+      ->add_option_function<std::string>(
+          "--pass", [options](const std::string& text) { options->pass = pass_from_name(text); },
+          "forward, backward or both (default: forward)")
+      ->type_name("PASS");
+  command
+      ->add_option_function<std::string>(
+          "--impl",
+          [options](const std::string& text) {
+            options->implementation = implementation_from_name(text);
+          },
+          "tilewise, standard (S and P in memory), megatron (the same with scale, mask and softmax "
+          "in one pass) or reference (float64, plain loops) (default: tilewise)")
+      ->type_name("NAME");
+  command->add_option("--rounds", options->rounds, "timed at least (default: 5)")
+      ->type_name("R")
+      ->check(CLI::Range(1, 1'000'000).description(""));
+  command->add_option("--seed", options->seed, "of the inputs (default: 1)")->type_name("S");
+  add_json(*command, options->json);
+  command->footer(kHelp);
+  command->callback([options] { bench(*options); });
+}
+
+}  // namespace tilewise::cli

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/contestant.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/dtype.h"
+#include "base/message.h"
+#include "cli/problem_options.h"
+#include "engine/plan_data.h"
+#include "kernels/reference/reference.h"
+#include "tilewise/error.h"
+
+namespace tilewise::cli {
+namespace {
+
+constexpr std::pair<const char*, Implementation> kNames[] = {
+    {"tilewise", Implementation::kTilewise},
+    {"standard", Implementation::kStandard},
+    {"megatron", Implementation::kMegatron},
+    {"reference", Implementation::kReference},
+};
+
+int64_t list_bytes(const TileRowList& list) {
+  return static_cast<int64_t>(list.runs.size() * sizeof(list.runs[0]) +
+                              list.begin.size() * sizeof(list.begin[0]));
+}
+
+class TilewiseContestant final : public Contestant {
+ public:
+  TilewiseContestant(const Problem& problem, const PlanOptions& options)
+      : plan_(make_plan(problem, options)),
+        schedule_(plan_.schedule(step_of(problem))),
+        workspace_(plan_) {}
+
+  void forward(const ForwardTensors& tensors) override {
+    plan_.forward(schedule_, tensors, workspace_);
+  }
+  void backward(const BackwardTensors& tensors) override {
+    plan_.backward(schedule_, tensors, workspace_);
+  }
+  int64_t own_bytes() const noexcept override {
+    const Schedule::Data& s = schedule_.data();
+    return static_cast<int64_t>(workspace_.bytes() +
+                                s.forward_order.size() * sizeof(s.forward_order[0])) +
+           list_bytes(s.forward_rows) + list_bytes(s.backward_rows_by_query) +
+           list_bytes(s.backward_rows_by_key);
+  }
+  bool needs_logsumexp() const noexcept override { return true; }
+  std::string isa() const override { return plan_.isa(); }
+  int threads() const noexcept override { return plan_.threads(); }
+
+ private:
+  Plan plan_;
+  Schedule schedule_;
+  Workspace workspace_;
+};
+
+void store_dense(const std::vector<double>& values, const Tensor& tensor) {
+  for (size_t i = 0; i < values.size(); ++i) {
+    store_element(tensor.data, tensor.dtype, static_cast<int64_t>(i), values[i]);
+  }
+}
+
+class ReferenceContestant final : public Contestant {
+ public:
+  explicit ReferenceContestant(const Problem& problem) : problem_(problem) {}
+
+  void forward(const ForwardTensors& tensors) override {
+    const reference::Outputs out = reference::forward(inputs(tensors));
+    store_dense(out.output, tensors.output);
+    if (tensors.logsumexp.data != nullptr) store_dense(out.logsumexp, tensors.logsumexp);
+    count(out.output.size() + out.logsumexp.size());
+  }
+  void backward(const BackwardTensors& tensors) override {
+    reference::Inputs in = inputs(tensors);
+    in.grad_output = tensors.grad_output;
+    const reference::Gradients grad = reference::backward(in);
+    store_dense(grad.query, tensors.grad_query);
+    store_dense(grad.key, tensors.grad_key);
+    store_dense(grad.value, tensors.grad_value);
+    count(grad.query.size() + grad.key.size() + grad.value.size());
+  }
+  int64_t own_bytes() const noexcept override { return own_bytes_; }
+  bool needs_logsumexp() const noexcept override { return false; }
+  std::string isa() const override { return "scalar"; }
+  int threads() const noexcept override { return 1; }
+
+ private:
+  template <class Tensors>
+  reference::Inputs inputs(const Tensors& tensors) const {
+    reference::Inputs in;
+    in.query = tensors.query;
+    in.key = tensors.key;
+    in.value = tensors.value;
+    in.mask = problem_.mask;
+    in.scale = *problem_.scale;
+    return in;
+  }
+  // Results before rounding; and, not counted, one head and one row.
+  void count(size_t results) {
+    own_bytes_ = std::max(own_bytes_, static_cast<int64_t>(results * sizeof(double)));
+  }
+
+  Problem problem_;
+  int64_t own_bytes_ = 0;
+};
+
+}  // namespace
+
+const char* implementation_name(Implementation implementation) noexcept {
+  for (const auto& [name, value] : kNames) {
+    if (value == implementation) return name;
+  }
+  return "";
+}
+
+Implementation implementation_from_name(const std::string& name) {
+  for (const auto& [known, value] : kNames) {
+    if (name == known) return value;
+  }
+  throw InvalidArgument(
+      message("--impl", "value", name, "tilewise, standard, megatron or reference"));
+}
+
+int64_t matrix_bytes(const Problem& problem) {
+  return 3 * problem.max_batch * problem.query_heads * problem.max_query_length *
+         problem.max_kv_length * dtype_bytes(problem.dtype);
+}
+
+std::unique_ptr<Contestant> make_contestant(Implementation implementation, const Problem& problem,
+                                            bool with_backward, const PlanOptions& options) {
+  switch (implementation) {
+    case Implementation::kTilewise:
+      return std::make_unique<TilewiseContestant>(problem, options);
+    case Implementation::kReference:
+      return std::make_unique<ReferenceContestant>(problem);
+    case Implementation::kStandard:
+    case Implementation::kMegatron:
+      break;
+  }
+  (void)with_backward;
+  throw InternalError("no such implementation");
+}
+
+}  // namespace tilewise::cli
