@@ -10,6 +10,8 @@
 
 #include "cli/attend.h"
 #include "cli/bench.h"
+#include "cli/doctor.h"
+#include "cli/explain.h"
 #include "cli/output.h"
 #include "cli/report.h"
 #include "cli/verify.h"
@@ -25,10 +27,8 @@ constexpr int kInvalid = 2;
 // One line per subcommand, in the order of --help. A subcommand that fails throws, or sets
 // exit_code.
 constexpr void (*kSubcommands[])(CLI::App& app, int& exit_code) = {
-    register_attend,
-    register_verify,
-    register_bench,
-    register_report,
+    register_attend, register_verify,  register_bench,
+    register_report, register_explain, register_doctor,
 };
 
 constexpr const char* kExamples =
