@@ -15,7 +15,7 @@ BELOW = {
     "src/schedule": ["src/base", "src/expr", "src/problem"],
     "src/kernels/reference": ["src/base", "src/problem"],
     "src/kernels/cpu": ["src/base", "src/kernels"],
-    "src/kernels/standard": ["src/base", "src/kernels", "src/kernels/cpu"],
+    "src/kernels/standard": ["src/base", "src/problem", "src/kernels", "src/kernels/cpu"],
     "src/kernels": ["src/base"],
     "src/engine": ["src/base", "src/expr", "src/problem", "src/schedule", "src/kernels",
                    "src/kernels/cpu"],
