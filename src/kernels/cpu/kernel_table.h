@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/launch.h"
+#include "kernels/rows.h"
 
 namespace tilewise {
 
@@ -24,6 +25,16 @@ struct Kernel {
   void (*backward)(const BackwardLaunch&, const BackwardItem&, void* scratch);
   int64_t (*matmul_scratch_bytes)(const MatmulLaunch&);
   void (*matmul)(const MatmulLaunch&, void* scratch);
+
+  // The row passes of standard attention (standard/standard.h).
+  int64_t (*rows_scratch_bytes)(int64_t columns);
+  // to = from * factor + bias where visible, -infinity elsewhere.
+  void (*mask_rows)(const RowsLaunch&, void* scratch);
+  // to = softmax(from * factor + bias) of the visible columns, 0 elsewhere; logsumexp.
+  void (*softmax_rows)(const RowsLaunch&, void* scratch);
+  // from: P, to: dP, which becomes dS = P (dP - rowsum(P dP) + grad_logsumexp).
+  void (*softmax_backward_rows)(const RowsLaunch&, void* scratch);
+  void (*sum_rows)(const SumRowsLaunch&, void* scratch);
 };
 
 enum class Isa : int32_t { kScalar = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Bf16 = 3 };

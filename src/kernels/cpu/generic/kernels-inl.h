@@ -6,6 +6,7 @@
 #include "kernels/cpu/generic/flash_forward-inl.h"
 #include "kernels/cpu/generic/geometry-inl.h"
 #include "kernels/cpu/generic/matmul-inl.h"
+#include "kernels/cpu/generic/softmax_rows-inl.h"
 #include "kernels/cpu/kernel_table.h"
 
 namespace {
@@ -23,6 +24,11 @@ constexpr tilewise::Kernel make_kernel(const char* arithmetic) {
   kernel.backward = flash_backward<X>;
   kernel.matmul_scratch_bytes = matmul_scratch_bytes<X>;
   kernel.matmul = matmul<X>;
+  kernel.rows_scratch_bytes = rows_scratch_bytes<X>;
+  kernel.mask_rows = mask_rows<X>;
+  kernel.softmax_rows = softmax_rows<X>;
+  kernel.softmax_backward_rows = softmax_backward_rows<X>;
+  kernel.sum_rows = sum_rows<X>;
   return kernel;
 }
 

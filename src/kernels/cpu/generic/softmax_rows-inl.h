@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+// The row passes of standard attention ([Dao22] Algorithms 0 and 3), each over rows of a matrix in
+// memory: a row is read once, worked on in the first-level cache as Real, and written once.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/cpu/generic/forward_tiles-inl.h"
+#include "kernels/rows.h"
+
+namespace {
+
+// Two rows of Real, padded to whole vectors.
+template <class X>
+struct RowsScratch {
+  using Real = typename X::Real;
+  Real* first;
+  Real* second;
+  int64_t bytes;
+  RowsScratch(int64_t columns, void* memory) {
+    Scratch s{static_cast<char*>(memory)};
+    first = s.take<Real>(columns + X::kLanes);
+    second = s.take<Real>(columns + X::kLanes);
+    bytes = s.used;
+  }
+};
+
+inline Matrix rows_of(const void* data, DType dtype, int64_t row, int64_t column = 1) {
+  const int64_t bytes = tilewise::dtype_bytes(dtype);
+  return {static_cast<char*>(const_cast<void*>(data)), row * bytes, column * bytes, dtype};
+}
+
+// Visible columns [begin, end) of row r.
+struct Visible {
+  int64_t begin, end;
+  Visible(const tilewise::RowsLaunch& args, int64_t r) {
+    const auto within = [&](int64_t x) { return x < 0 ? 0 : x > args.columns ? args.columns : x; };
+    begin = within(args.band.lo + r);
+    end = within(args.band.hi + r + 1);
+    if (end < begin) end = begin;
+  }
+};
+
+template <class X>
+void fill_to_vector(typename X::Real* row, int64_t count, typename X::Real value) {
+  for (int64_t i = count; i % X::kLanes != 0; ++i) row[i] = value;
+}
+
+template <class X>
+typename X::Real sum_of_lanes(typename X::Vec x) {
+  typename X::Real lane[X::kLanes], sum = 0;
+  X::store(lane, x);
+  for (int i = 0; i < X::kLanes; ++i) sum += lane[i];
+  return sum;
+}
+
+template <class X>
+typename X::Real* real_at(const void* data, int64_t index) {
+  return static_cast<typename X::Real*>(const_cast<void*>(data)) + index;
+}
+
+// row (count, padded) = factor * row + bias row r from column c on.
+template <class X>
+void scale_and_bias(const tilewise::RowsLaunch& args, int64_t r, int64_t c, int64_t count,
+                    typename X::Real* row, typename X::Real* bias_row) {
+  using Real = typename X::Real;
+  if (args.bias == nullptr && args.factor == 1) return;
+  const typename X::Vec factor = X::broadcast(static_cast<Real>(args.factor));
+  if (args.bias != nullptr) {
+    load_row<X>(rows_of(args.bias, args.bias_dtype, args.bias_row, args.bias_column), r, c, count,
+                bias_row);
+    fill_to_vector<X>(bias_row, count, 0);
+    for (int64_t i = 0; i < count; i += X::kLanes)
+      X::store(row + i, X::fma(X::load(row + i), factor, X::load(bias_row + i)));
+  } else {
+    for (int64_t i = 0; i < count; i += X::kLanes)
+      X::store(row + i, X::mul(X::load(row + i), factor));
+  }
+}
+
+// to = from * factor + bias where visible, -infinity elsewhere.
+template <class X>
+void mask_rows(const tilewise::RowsLaunch& args, void* memory) {
+  using Real = typename X::Real;
+  const RowsScratch<X> scratch(args.columns, memory);
+  Real* row = scratch.first;
+  const Matrix from = rows_of(args.from, args.dtype, args.from_row);
+  const Matrix to = rows_of(args.to, args.dtype, args.to_row);
+  for (int64_t r = 0; r < args.rows; ++r) {
+    load_row<X>(from, r, 0, args.columns, row);
+    fill_to_vector<X>(row, args.columns, 0);
+    scale_and_bias<X>(args, r, 0, args.columns, row, scratch.second);
+    const Visible visible(args, r);
+    for (int64_t c = 0; c < visible.begin; ++c) row[c] = -__builtin_inff();
+    for (int64_t c = visible.end; c < args.columns; ++c) row[c] = -__builtin_inff();
+    store_row<X>(to, r, 0, args.columns, row);
+  }
+}
+
+// row (count, padded with -infinity) becomes exp(row - max) / sum; returns max + log(sum).
+template <class X>
+double softmax_row(typename X::Real* row, int64_t count) {
+  using Real = typename X::Real;
+  using Vec = typename X::Vec;
+  using E = Exp2<Real>;
+  Vec max = X::broadcast(-__builtin_inff());
+  auto is_nan = X::less(max, max);
+  for (int64_t i = 0; i < count; i += X::kLanes) {
+    const Vec x = X::load(row + i);
+    is_nan = X::either(is_nan, X::unordered(x));
+    max = X::max(max, x);
+  }
+  Real lane[X::kLanes], m = -__builtin_inff();
+  X::store(lane, max);
+  for (int i = 0; i < X::kLanes; ++i) m = lane[i] > m ? lane[i] : m;
+  const bool unusual = X::any(is_nan) || m == __builtin_inff();
+  if (unusual || m == -__builtin_inff()) {  // NaN or infinity spreads; nothing visible: zeros
+    const Real value = unusual ? __builtin_nanf("") : Real(0);
+    for (int64_t i = 0; i < count; ++i) row[i] = value;
+    return unusual ? __builtin_nan("") : -__builtin_inf();
+  }
+  const Vec reference = X::broadcast(m), log2e = X::broadcast(static_cast<Real>(kLog2E));
+  const Vec base = X::broadcast(E::kMagic + E::kBias), zero = X::broadcast(E::kZero);
+  Vec sum = Vec{}, unused;
+  for (int64_t i = 0; i < count; i += X::kLanes) {
+    const Vec y = X::max(zero, X::mul(X::sub(X::load(row + i), reference), log2e));
+    const Vec p = exp2_minus<X, true>(y, base, base, unused);
+    sum = X::add(sum, p);
+    X::store(row + i, p);
+  }
+  const Real total = sum_of_lanes<X>(sum);
+  const Vec inverse = X::broadcast(1 / total);
+  for (int64_t i = 0; i < count; i += X::kLanes)
+    X::store(row + i, X::mul(X::load(row + i), inverse));
+  return static_cast<double>(m) + kLn2 * __builtin_log2(static_cast<double>(total));
+}
+
+// to = softmax(from * factor + bias) of the visible columns, 0 elsewhere; from may be to.
+template <class X>
+void softmax_rows(const tilewise::RowsLaunch& args, void* memory) {
+  using Real = typename X::Real;
+  const RowsScratch<X> scratch(args.columns, memory);
+  Real* row = scratch.first;
+  const Matrix from = rows_of(args.from, args.dtype, args.from_row);
+  const Matrix to = rows_of(args.to, args.dtype, args.to_row);
+  for (int64_t r = 0; r < args.rows; ++r) {
+    const Visible visible(args, r);
+    const int64_t count = visible.end - visible.begin;
+    load_row<X>(from, r, visible.begin, count, row);
+    fill_to_vector<X>(row, count, 0);
+    scale_and_bias<X>(args, r, visible.begin, count, row, scratch.second);
+    fill_to_vector<X>(row, count, -__builtin_inff());
+    const double logsumexp = softmax_row<X>(row, count);
+    if (args.logsumexp != nullptr)
+      *real_at<X>(args.logsumexp, r * args.logsumexp_row) = static_cast<Real>(logsumexp);
+    store_row<X>(to, r, visible.begin, count, row);
+    std::memset(to.at(r, 0), 0, visible.begin * to.column);
+    std::memset(to.at(r, visible.end), 0, (args.columns - visible.end) * to.column);
+  }
+}
+
+// from: P, to: dP. to = P (dP - Delta), Delta = rowsum(P dP) - grad_logsumexp.
+template <class X>
+void softmax_backward_rows(const tilewise::RowsLaunch& args, void* memory) {
+  using Real = typename X::Real;
+  using Vec = typename X::Vec;
+  const RowsScratch<X> scratch(args.columns, memory);
+  Real *p = scratch.first, *dp = scratch.second;
+  const Matrix from = rows_of(args.from, args.dtype, args.from_row);
+  const Matrix to = rows_of(args.to, args.dtype, args.to_row);
+  for (int64_t r = 0; r < args.rows; ++r) {
+    load_row<X>(from, r, 0, args.columns, p);
+    load_row<X>(to, r, 0, args.columns, dp);
+    fill_to_vector<X>(p, args.columns, 0);
+    fill_to_vector<X>(dp, args.columns, 0);
+    Vec sum = Vec{};
+    for (int64_t i = 0; i < args.columns; i += X::kLanes)
+      sum = X::fma(X::load(p + i), X::load(dp + i), sum);
+    Real delta = sum_of_lanes<X>(sum);
+    if (args.grad_logsumexp != nullptr)
+      delta -= *real_at<X>(args.grad_logsumexp, r * args.grad_logsumexp_row);
+    const Vec all = X::broadcast(delta);
+    for (int64_t i = 0; i < args.columns; i += X::kLanes)
+      X::store(dp + i, X::mul(X::load(p + i), X::sub(X::load(dp + i), all)));
+    store_row<X>(to, r, 0, args.columns, dp);
+  }
+}
+
+template <class X>
+void sum_rows(const tilewise::SumRowsLaunch& args, void* memory) {
+  using Real = typename X::Real;
+  const RowsScratch<X> scratch(args.columns, memory);
+  Real *sum = scratch.first, *row = scratch.second;
+  const Matrix from = rows_of(args.from, args.dtype, args.from_row);
+  const DType real = sizeof(Real) == 8 ? DType::kFloat64 : DType::kFloat32;
+  const Matrix to = rows_of(args.sum, real, 0, args.sum_column);
+  std::memset(sum, 0, (args.columns + X::kLanes) * sizeof(Real));
+  if (args.accumulate) load_row<X>(to, 0, 0, args.columns, sum);
+  for (int64_t r = 0; r < args.rows; ++r) {
+    load_row<X>(from, r, 0, args.columns, row);
+    fill_to_vector<X>(row, args.columns, 0);
+    for (int64_t i = 0; i < args.columns; i += X::kLanes)
+      X::store(sum + i, X::add(X::load(sum + i), X::load(row + i)));
+  }
+  store_row<X>(to, 0, 0, args.columns, sum);
+}
+
+template <class X>
+int64_t rows_scratch_bytes(int64_t columns) {
+  return RowsScratch<X>(columns, nullptr).bytes;
+}
+
+}  // namespace
