@@ -2,12 +2,11 @@
 // P and dS of a panel of keys, recomputed in registers: the backward's counterpart of
 // online_softmax-inl.h. Lanes are keys, rows are queries; neither S nor dP reaches memory.
 //
-// Forward: P = exp(S - LSE), so dS = P * (dP - delta) with delta = rowsum(dO * O) - dLSE. S is
-// summed from 0 and LSE subtracted last, in one rounding and before the change to base 2: a sum
-// that starts at -LSE, or LSE * log2(e), rounds at LSE's magnitude, and a row with one dominant key
-// must get P =
-// 1. For the same reason delta is summed exactly as dP is (backward_prepare) and subtracted last:
-// where O = V, dS is 0. Where P and dS are rounded to bf16 anyway, both are folded in beforehand.
+// Forward: P = 2^(S - LSE), so dS = P * (dP - delta) with delta = rowsum(dO * O) - dLSE. A row with
+// one dominant key must get P = 1 also where S and LSE are large, so S has the bits that it has in
+// the forward (Q times scale * log2(e), summed from 0), and LSE is two numbers, subtracted last. In
+// the same way delta is summed as dP is (backward_prepare) and subtracted last: where O = V, dS is
+// 0. Where P and dS are rounded to bf16 anyway, one LSE will do, and dP may start at -delta.
 #pragma once
 
 #include <cstdint>
@@ -16,9 +15,9 @@
 
 namespace {
 
-// -LSE is in base 2 and dP starts at -delta.
+// P and dS need no more than bf16.
 template <class X>
-inline constexpr bool kFolded = X::kWord == 2;
+inline constexpr bool kCoarse = X::kWord == 2;
 
 // What all units of a panel share: `rows` queries x kWidth keys.
 template <class X>
@@ -30,16 +29,17 @@ struct PanelScores {
   const Real* vt;  // (words(value_dim), kWidth)
   int64_t q_depth;
   int64_t g_depth;
-  const Real* minus_lse;    // (rows), see kFolded; -inf for a row that sees nothing
-  const Real* minus_delta;  // (rows)
-  const Real* bias;         // (rows, kWidth), in the units of LSE; null: none
+  const Real* minus_lse;      // (rows), base 2; -inf for a row that sees nothing
+  const Real* minus_lse_low;  // (rows): what rounding minus_lse left
+  const Real* minus_delta;    // (rows)
+  const Real* bias;           // (rows, kWidth), times log2(e); null: none
   const uint16_t (*bits)[X::kVectors];
-  Real scale;     // of the products, in the units of LSE
-  Real* p;        // (rows / kWord, kWidth), words of queries
-  Real* ds;       // the same
-  Real* ds_keys;  // dS again in words of keys (dq_word), where these differ: for dQ
-  Real* ds_real;  // (rows, kWidth), not rounded to words; null: no grad_bias
-  bool careful;   // mark masked pairs by -0.0; NaN and infinity as arithmetic has them
+  Real scale_log2;  // scale * log2(e), which Q carries unless kCoarse
+  Real* p;          // (rows / kWord, kWidth), words of queries
+  Real* ds;         // the same
+  Real* ds_keys;    // dS again in words of keys (dq_word), where these differ: for dQ
+  Real* ds_real;    // (rows, kWidth), not rounded to words; null: no grad_bias
+  bool careful;     // mark masked pairs by -0.0; NaN and infinity as arithmetic has them
   // Brought into the second-level cache meanwhile, ahead_step bytes per row; null: nothing.
   const char* ahead[2] = {nullptr, nullptr};
   int64_t ahead_step = 0;
@@ -100,7 +100,7 @@ __attribute__((noinline)) void score_rows(const PanelScores<X>& panel, int row, 
   TILEWISE_UNROLL for (int i = 0; i < MR; ++i) {
     const Vec minus_delta = X::broadcast(panel.minus_delta[row + i]);
     TILEWISE_UNROLL for (int j = 0; j < NV; ++j) s[i][j] = Vec{},
-                                                 dp[i][j] = kFolded<X> ? minus_delta : Vec{};
+                                                 dp[i][j] = kCoarse<X> ? minus_delta : Vec{};
   }
   const char *q = panel.q.row(row), *g = panel.g.row(row);
   const int64_t q_stride = panel.q.stride, g_stride = panel.g.stride;
@@ -114,20 +114,22 @@ __attribute__((noinline)) void score_rows(const PanelScores<X>& panel, int row, 
   for (int64_t d = both; d < panel.q_depth; ++d) multiply_word<X, MR, NV>(s, q, q_stride, kt);
   for (int64_t d = both; d < panel.g_depth; ++d) multiply_word<X, MR, NV>(dp, g, g_stride, vt);
 
-  const Vec scale = X::broadcast(panel.scale), low = X::broadcast(Exp2<Real>::kZero);
+  const Vec scale = X::broadcast(panel.scale_log2), low = X::broadcast(Exp2<Real>::kZero);
   const Vec minus_inf = X::broadcast(-__builtin_inff());
-  const Vec log2e = X::broadcast(static_cast<Real>(kLog2E));
   TILEWISE_UNROLL for (int j = 0; j < NV; ++j) TILEWISE_UNROLL for (int i = 0; i < MR; i += 2) {
     const int lane = lane0 + j * X::kLanes;
     Vec p[2], ds[2];
     TILEWISE_UNROLL for (int h = 0; h < 2; ++h) {
       const int r = row + i + h;
       const Vec minus_lse = X::broadcast(panel.minus_lse[r]);
-      const auto base2 = [&](Vec x) { return X::max(low, kFolded<X> ? x : X::mul(x, log2e)); };
+      const Vec minus_low = X::broadcast(panel.minus_lse_low[r]);
+      const auto minus = [&](Vec x) { return X::add(X::add(x, minus_lse), minus_low); };
+      Vec x = s[i + h][j];
+      x = kCoarse<X> ? X::fma(x, scale, minus_lse) : minus(x);
       Vec y = dp[i + h][j];
-      if constexpr (!kFolded<X>) y = X::add(y, X::broadcast(panel.minus_delta[r]));
+      if constexpr (!kCoarse<X>) y = X::add(y, X::broadcast(panel.minus_delta[r]));
       if constexpr (kKind != UnitKind::kBiased) {
-        p[h] = exp2_small<X>(base2(X::fma(s[i + h][j], scale, minus_lse)));
+        p[h] = exp2_small<X>(X::max(low, x));
         ds[h] = X::mul(p[h], y);
         if constexpr (kKind == UnitKind::kMasked) {
           const auto visible = X::lanes(panel.bits[r][j0 + j]);
@@ -136,14 +138,14 @@ __attribute__((noinline)) void score_rows(const PanelScores<X>& panel, int row, 
         }
       } else {
         auto visible = X::lanes(masked ? panel.bits[r][j0 + j] : ~0u);
-        Vec x = X::fma(s[i + h][j], scale, minus_lse);
         if (panel.bias) {
           const Vec bias = X::load(panel.bias + r * kWidth<X> + lane);
-          x = X::add(X::fma(s[i + h][j], scale, bias), minus_lse);
+          x = kCoarse<X> ? X::add(X::fma(s[i + h][j], scale, bias), minus_lse)
+                         : minus(X::add(s[i + h][j], bias));
           visible = X::both(visible, X::opposite(X::equal(bias, minus_inf)));
         }
         visible = X::both(visible, X::opposite(X::equal(minus_lse, minus_inf)));
-        x = base2(x);
+        x = X::max(low, x);
         p[h] = exp2_small<X>(x);
         if (panel.careful) p[h] = exp2_special<X>(p[h], x);
         ds[h] = X::mul(p[h], y);

@@ -38,7 +38,7 @@ struct BackwardScratch {
   Real *p, *ds;             // (query_tile / kWord, kWidth)
   Real* ds_keys;            // (panels, query_tile / kWord, kWidth)
   Real *bias, *ds_real;     // (query_tile, kWidth)
-  Real *minus_lse, *minus_delta;
+  Real *minus_lse, *minus_lse_low, *minus_delta;
   VisibleTile<X>* visible;
   UnitRange* ranges;  // (panels, kUnits)
   int64_t bytes;
@@ -69,6 +69,7 @@ struct BackwardScratch {
     bias = s.take<Real>(rows * kWidth<X>);
     ds_real = s.take<Real>(rows * kWidth<X>);
     minus_lse = s.take<Real>(rows);
+    minus_lse_low = s.take<Real>(rows);
     minus_delta = s.take<Real>(rows);
     visible = s.take<VisibleTile<X>>(1);
     ranges = s.take<UnitRange>(panels * kUnits);
@@ -97,11 +98,7 @@ void find_visible_keys(VisibleTile<X>& visible, const tilewise::Band& band, int6
   }
 }
 
-// The factor from natural logarithms to the units of PanelScores.
-template <class X>
-inline constexpr double kLseUnit = kFolded<X> ? kLog2E : 1.0;
-
-// (rows, kWidth) <- bias of `rows` queries from q0 and `lanes` keys from k0.
+// (rows, kWidth) <- log2(e) * bias of `rows` queries from q0 and `lanes` keys from k0.
 template <class X>
 void load_bias_rows(const Matrix& m, int64_t q0, int64_t rows, int64_t k0, int64_t lanes,
                     typename X::Real* to) {
@@ -110,8 +107,35 @@ void load_bias_rows(const Matrix& m, int64_t q0, int64_t rows, int64_t k0, int64
     std::memset(to, 0, kWidth<X> * sizeof(Real));
     if (r < rows) load_row<X>(m, q0 + r, k0, lanes, to);
     for (int lane = 0; lane < kWidth<X>; lane += X::kLanes)
-      X::store(to + lane, X::mul(X::load(to + lane), X::broadcast(static_cast<Real>(kLseUnit<X>))));
+      X::store(to + lane, X::mul(X::load(to + lane), X::broadcast(static_cast<Real>(kLog2E))));
   }
+}
+
+// Q_i with the bits of the forward's Q^T: (padded, head_dim), times scale * log2(e).
+template <class X>
+Rows scaled_rows(const Matrix& m, int64_t first, int64_t count, int64_t padded, int64_t dim,
+                 typename X::Real factor, typename X::Real* to) {
+  using Real = typename X::Real;
+  for (int64_t r = 0; r < count; ++r) load_row<X>(m, first + r, 0, dim, to + r * dim);
+  std::memset(to + count * dim, 0, (padded - count) * dim * sizeof(Real));
+  int64_t c = 0;
+  for (; c + X::kLanes <= count * dim; c += X::kLanes)
+    X::store(to + c, X::mul(X::load(to + c), X::broadcast(factor)));
+  for (; c < count * dim; ++c) to[c] *= factor;
+  return {reinterpret_cast<const char*>(to), dim * static_cast<int64_t>(sizeof(Real))};
+}
+
+// -log2(e) * LSE as the sum of two numbers; -inf and 0 for a row that sees nothing.
+template <class Real>
+void split_lse(Real lse, Real& minus_lse, Real& minus_lse_low) {
+  constexpr double kLog2ELow = 2.0355273740931033e-17;  // log2(e) - kLog2E
+  const double product = lse * kLog2E;
+  minus_lse = lse == -__builtin_inff() ? lse : static_cast<Real>(-product);
+  const bool is_finite = minus_lse * 0 == 0;
+  if constexpr (sizeof(Real) == 4)
+    minus_lse_low = is_finite ? static_cast<Real>(-product - static_cast<double>(minus_lse)) : 0;
+  else
+    minus_lse_low = is_finite ? __builtin_fma(-lse, kLog2E, -minus_lse) - lse * kLog2ELow : 0;
 }
 
 // dBias += dS, queries ascending, over the visible units.

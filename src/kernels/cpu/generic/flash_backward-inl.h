@@ -17,6 +17,12 @@
 
 namespace {
 
+template <class X>
+typename X::Real scale_log2(const tilewise::BackwardLaunch& args) {
+  using Real = typename X::Real;
+  return static_cast<Real>(scale_of<X>(args.scale, args.scale_f64) * static_cast<Real>(kLog2E));
+}
+
 // One item's tile of keys.
 struct BackwardKeys {
   int64_t k0;
@@ -71,7 +77,11 @@ BackwardQueries load_queries(const tilewise::BackwardLaunch& args, int64_t batch
   tile.rows = smaller(args.geometry.backward_query_tile, shape.query_length - tile.q0);
   const int64_t padded = round_up(tile.rows, kUnit);
   const Matrix q = matrix_of(args.query, batch, head), g = matrix_of(args.grad_output, batch, head);
-  tile.q = word_rows<X>(q, tile.q0, tile.rows, padded, shape.head_dim, scratch.q_rows);
+  if constexpr (X::kWord == 1)
+    tile.q = scaled_rows<X>(q, tile.q0, tile.rows, padded, shape.head_dim, scale_log2<X>(args),
+                            scratch.q_rows);
+  else
+    tile.q = word_rows<X>(q, tile.q0, tile.rows, padded, shape.head_dim, scratch.q_rows);
   tile.g = word_rows<X>(g, tile.q0, tile.rows, padded, shape.value_dim, scratch.g_rows);
   tile.q_words = contracted_rows<X>(q, tile.q0, tile.rows, padded, shape.head_dim, scratch.q_width,
                                     scratch.q_words);
@@ -81,8 +91,8 @@ BackwardQueries load_queries(const tilewise::BackwardLaunch& args, int64_t batch
   const Real *lse = static_cast<const Real*>(args.lse) + at,
              *delta = static_cast<const Real*>(args.delta) + at;
   for (int64_t r = 0; r < padded; ++r) {
-    const bool empty = r >= tile.rows || lse[r] == -__builtin_inff();
-    scratch.minus_lse[r] = empty ? -__builtin_inff() : -lse[r];
+    split_lse(r < tile.rows ? lse[r] : static_cast<Real>(-__builtin_inff()), scratch.minus_lse[r],
+              scratch.minus_lse_low[r]);
     scratch.minus_delta[r] = r < tile.rows ? -delta[r] : Real(0);
   }
   return tile;
@@ -180,10 +190,11 @@ void flash_backward_tile(const tilewise::BackwardLaunch& args, const tilewise::B
                                      words<X>(shape.head_dim),
                                      words<X>(shape.value_dim),
                                      scratch.minus_lse,
+                                     scratch.minus_lse_low,
                                      scratch.minus_delta,
                                      has_bias ? scratch.bias : nullptr,
                                      visible.bits,
-                                     scale * static_cast<Real>(kLseUnit<X>),
+                                     scale_log2<X>(args),
                                      scratch.p,
                                      ds,
                                      ds_keys,
@@ -237,7 +248,7 @@ int64_t backward_scratch_bytes(const tilewise::AttentionShape& shape,
 
 // D = rowsum(dO * O) of `lanes` rows, each summed as score_rows sums dP.
 template <class X>
-void sum_rows(const Matrix& o, const Matrix& g, int64_t first, int64_t lanes, int64_t value_dim,
+void dot_rows(const Matrix& o, const Matrix& g, int64_t first, int64_t lanes, int64_t value_dim,
               typename X::Real* to) {
   using Vec = typename X::Vec;
   using Real = typename X::Real;
@@ -260,7 +271,7 @@ void sum_rows(const Matrix& o, const Matrix& g, int64_t first, int64_t lanes, in
   for (int j = 0; j < X::kVectors; ++j) X::store(to + j * X::kLanes, sum[j]);
 }
 
-// Line 19, once per row: D = rowsum(dO * O) - dLSE; and LSE in the units of PanelScores. An LSE
+// Line 19, once per row: D = rowsum(dO * O) - dLSE; and LSE. An LSE
 // that is NaN, +inf or beyond 2^21 is for the careful path, whose exponentials have no restricted
 // range.
 template <class X>
@@ -280,12 +291,12 @@ void backward_prepare(const tilewise::BackwardLaunch& args, const tilewise::Prep
   for (int64_t first = item.row_begin; first < item.row_end; first += kWidth<X>) {
     const int64_t lanes = smaller(kWidth<X>, item.row_end - first);
     Real sums[kWidth<X>];
-    sum_rows<X>(o, g, first, lanes, shape.value_dim, sums);
+    dot_rows<X>(o, g, first, lanes, shape.value_dim, sums);
     for (int64_t r = first; r < first + lanes; ++r) {
       delta[r] = sums[r - first];
       if (args.grad_logsumexp.data) delta[r] -= static_cast<Real>(number(args.grad_logsumexp, r));
       const double lse = number(args.logsumexp, r);
-      all_lse[r] = static_cast<Real>(lse * kLseUnit<X>);
+      all_lse[r] = static_cast<Real>(lse);
       const double limit = Exp2<Real>::kLargestReference;
       careful |= lse != -__builtin_inf() && !(-limit <= lse && lse <= limit);
     }
