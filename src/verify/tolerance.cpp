@@ -79,7 +79,7 @@ Deviation deviation(const std::vector<double>& actual, const std::vector<double>
 Bound bound(Result result, DType dtype, const Deviation& naive) {
   const bool is_logsumexp = result == Result::kLogsumexp;
   double unit = ulp(dtype, std::max(naive.largest_reference, is_logsumexp ? 1.0 : 0.0));
-  if (dtype == DType::kBFloat16) unit = std::max(unit, 0x1p-126);
+  if (dtype == DType::kBFloat16 || dtype == DType::kFloat32) unit = std::max(unit, 0x1p-126);
   const double sampling = 1 / std::sqrt(naive.effective_rows);
   const double chance = 1 + 2 * sampling;
   const double factor = result == Result::kGradient ? 1.25 : 1.1;

@@ -4,17 +4,18 @@
 // tensor
 //
 //   max error <= 2 c naive max + 2 ulp
-//   RMS error <= f c naive RMS + ulp / sqrt(n),     f = 1.1 forward, 1.25 backward,  c = 1 + 2 /
-//   sqrt(n)
+//   RMS error <= f c naive RMS + ulp / sqrt(n),   f = 1.1 forward, 1.25 backward,
+//                                                 c = 1 + 2 / sqrt(n)
 //
-// where ulp is the spacing of the result's dtype at the largest |reference| (bf16: at least 2^-126,
-// as the instructions for it take smaller numbers for 0; LSE: at least 2^-23, the relative error of
-// a probability that is rounded once) and n is the number of rows that make up the naive error:
-// (sum e_r^2)^2 / sum e_r^4 with e_r the RMS error of row r. Both errors are draws of a random
-// number, and c is what chance may do to their ratio: 5 % at 1600 rows, nothing in a tensor of real
-// size, but up to a factor 3 where one row of a sharp softmax outweighs all others. For the same
-// reason the naive error is the largest of four orders of summation. LSE has the bound on the
-// maximum only.
+// where ulp is the spacing of the result's dtype at the largest |reference|, and n is the number of
+// rows that make up the naive error: (sum e_r^2)^2 / sum e_r^4 with e_r the RMS error of row r.
+// Both errors are draws of a random number, and c is what chance may do to their ratio: 5 % at 1600
+// rows, nothing in a tensor of real size, but up to a factor 3 where one row of a sharp softmax
+// outweighs all others. For the same reason the naive error is the largest of four variants.
+//
+// ulp is at least 2^-126 in fp32 and bf16 (bf16 instructions take smaller numbers for 0) and, for
+// LSE, at least 2^-23, the relative error of a probability that is rounded once. LSE has the bound
+// on the maximum only.
 //
 // NaN and infinity are exact: they must stand where the reference has them, with their sign. A
 // reference beyond the range of the dtype accepts what it rounds to.

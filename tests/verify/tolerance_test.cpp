@@ -80,9 +80,10 @@ TEST(Bound, OfLogsumexpIsAbsoluteBelowOneAndHasNoRms) {
   EXPECT_TRUE(std::isinf(allowed.rms));
 }
 
-TEST(Bound, OfBFloat16TakesNumbersBelowTheSmallestNormalForZero) {
+TEST(Bound, NumbersBelowTheSmallestNormalMayCountAsZero) {
   EXPECT_EQ(bound(Result::kOutput, DType::kBFloat16, {}).max, 0x1p-125);
-  EXPECT_EQ(bound(Result::kOutput, DType::kFloat32, {}).max, 0x1p-148);
+  EXPECT_EQ(bound(Result::kOutput, DType::kFloat32, {}).max, 0x1p-125);
+  EXPECT_EQ(bound(Result::kOutput, DType::kFloat16, {}).max, 0x1p-23);
 }
 
 TEST(WorseOf, TakesTheLargerErrorAndFewerRows) {

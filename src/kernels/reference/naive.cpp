@@ -30,6 +30,7 @@ struct Naive {
         lse_dtype(dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32),
         start(start_part),
         unit(Real(1 + start_part)),
+        delta_from_output(start_part > 0),
         kv_length(inputs.key.shape[2]),
         d(inputs.query.shape[3]),
         e(inputs.value.shape[3]) {}
@@ -95,7 +96,7 @@ struct Naive {
         score += bias;
       }
       keys.push_back(j);
-      s[j] = Real(stored(dtype, unit * score)) / unit;
+      s[j] = Real(stored(dtype, unit * score));
     }
   }
 
@@ -107,28 +108,43 @@ struct Naive {
   // exp(S - m) and its sum; returns m + log of the sum as stored.
   Real softmax(std::vector<Real>& p, Real& sum) const {
     Real m = -std::numeric_limits<Real>::infinity();
-    for (int64_t j : keys) m = std::max(m, s[j]);
+    for (int64_t j : keys) m = std::max(m, s[j] / unit);
     m += Real(start);
     p.assign(kv_length, 0);
     sum = 0;
     Real stored_sum = 0;
     for (int64_t j : keys) {
-      sum += p[j] = std::exp(s[j] - m);
+      sum += p[j] = exp_minus(j, m);
       stored_sum += Real(stored(dtype, p[j]));
     }
     return keys.empty() ? m : Real(m + std::log(stored_sum));
   }
 
+  // O of the row, stored, from exp(S - m) and its sum.
+  std::vector<Real> output(const std::vector<Real>& p, Real sum) const {
+    std::vector<Real> o(e, 0);
+    for (int64_t j : keys) {
+      const Real p_j = Real(stored(dtype, p[j] / sum));
+      for (int64_t c = 0; c < e; ++c) o[c] += p_j * v[c * kv_length + j];
+    }
+    for (Real& x : o) x = Real(stored(dtype, x));
+    return o;
+  }
+
+  // exp(S_j - x)
+  Real exp_minus(int64_t j, Real x) const { return std::exp((s[j] - unit * x) / unit); }
+
   const Inputs& in;
   DType dtype, lse_dtype;
   double start;
   Real unit;  // S is stored as unit * score
+  bool delta_from_output;
   int64_t kv_length, d, e;
   int64_t batch = -1, head = -1, kv_head = -1;
   std::vector<Real> k, v;     // (head_dim, kv_length), (value_dim, kv_length)
   std::vector<Real> k_rows;   // (kv_length, head_dim)
   std::vector<int64_t> keys;  // visible
-  std::vector<Real> s;        // (kv_length)
+  std::vector<Real> s;        // (kv_length), unit * S
 };
 
 template <class Real>
@@ -141,12 +157,8 @@ Outputs forward_as(const Inputs& in, const std::vector<Row>& rows, double start)
     naive.scores(naive.row_of(in.query, row.query), row.query);
     Real sum = 0;
     out.logsumexp.push_back(naive.softmax(p, sum));
-    for (int64_t j : naive.keys) p[j] = Real(stored(naive.dtype, p[j] / sum));
-    for (int64_t c = 0; c < naive.e; ++c) {
-      Real o = 0;
-      for (int64_t j : naive.keys) o += p[j] * naive.v[c * naive.kv_length + j];
-      out.output.push_back(stored(naive.dtype, o));
-    }
+    const std::vector<Real> o = naive.output(p, sum);
+    out.output.insert(out.output.end(), o.begin(), o.end());
   }
   return out;
 }
@@ -171,12 +183,16 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows, double sta
     Real sum = 0;
     const Real lse = naive.softmax(p, sum);
     const std::vector<Real> dots = naive.products(do_i, naive.v);
+    const std::vector<Real> o_i = naive.output(p, sum);
     Real delta = 0;
     std::vector<Real> dp(kv_length);
     for (int64_t j : naive.keys) {
-      p[j] = Real(stored(naive.dtype, std::exp(naive.s[j] - lse)));
+      p[j] = Real(stored(naive.dtype, naive.exp_minus(j, lse)));
       dp[j] = Real(stored(naive.dtype, dots[j]));
-      delta += p[j] * dp[j];
+      if (!naive.delta_from_output) delta += p[j] * dp[j];
+    }
+    if (naive.delta_from_output) {
+      for (int64_t c = 0; c < e; ++c) delta += do_i[c] * o_i[c];
     }
     if (in.grad_logsumexp.data != nullptr) {
       delta -= Real(load_element(in.grad_logsumexp.data, in.grad_logsumexp.dtype,
