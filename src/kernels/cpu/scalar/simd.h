@@ -37,7 +37,8 @@ struct Scalar {
     return x;
   }
   TILEWISE_INLINE void store(Real* p, Vec x) { std::memcpy(p, &x, sizeof(x)); }
-  TILEWISE_INLINE Vec broadcast(Real x) { return Vec{} + x; }
+  // x - 0, not 0 + x: -0.0 must stay -0.0, it marks masked pairs (hide_masked).
+  TILEWISE_INLINE Vec broadcast(Real x) { return x - Vec{}; }
 
   TILEWISE_INLINE Vec load_bf16(const uint16_t* p) {
     Vec x;
