@@ -40,9 +40,7 @@ struct PanelScores {
   Real* ds_keys;    // dS again in words of keys (dq_word), where these differ: for dQ
   Real* ds_real;    // (rows, kWidth), not rounded to words; null: no grad_bias
   bool careful;     // mark masked pairs by -0.0; NaN and infinity as arithmetic has them
-  // Brought into the second-level cache meanwhile, ahead_step bytes per row; null: nothing.
-  const char* ahead[2] = {nullptr, nullptr};
-  int64_t ahead_step = 0;
+  Rows ahead[2];    // rows that are brought into the second-level cache meanwhile
 };
 
 // acc += one word of MR rows times one word of NV vectors of keys; moves on to the next word.
@@ -106,11 +104,20 @@ __attribute__((noinline)) void score_rows(const PanelScores<X>& panel, int row, 
   const int64_t q_stride = panel.q.stride, g_stride = panel.g.stride;
   const Real *kt = panel.kt + lane0, *vt = panel.vt + lane0;
   const int64_t both = smaller(panel.q_depth, panel.g_depth);
-#pragma GCC unroll 2
-  for (int64_t d = 0; d < both; ++d) {  // forward: S = Q K^T and O = P V, so dP = dO V^T
-    multiply_word<X, MR, NV>(s, q, q_stride, kt);
-    multiply_word<X, MR, NV>(dp, g, g_stride, vt);
-  }
+  const auto multiply = [&]() __attribute__((always_inline)) {
+    multiply_word<X, MR, NV>(s, q, q_stride, kt);   // forward: S = Q K^T
+    multiply_word<X, MR, NV>(dp, g, g_stride, vt);  // forward: O = P V, so dP = dO V^T
+  };
+  // A line of each of MR rows ahead, spread over the product.
+  constexpr int kLine = 64, kStep = kLine / static_cast<int>(sizeof(Real)) / MR;
+  const int64_t lines = both * static_cast<int64_t>(sizeof(Real)) / kLine;
+  for (int i = 0; i < MR; ++i)
+    for (int64_t line = 0; line < lines; ++line) {
+      X::prefetch_l2(panel.ahead[0].row(row + i) + line * kLine);
+      X::prefetch_l2(panel.ahead[1].row(row + i) + line * kLine);
+      TILEWISE_UNROLL for (int d = 0; d < kStep; ++d) multiply();
+    }
+  for (int64_t d = MR * lines * kStep; d < both; ++d) multiply();
   for (int64_t d = both; d < panel.q_depth; ++d) multiply_word<X, MR, NV>(s, q, q_stride, kt);
   for (int64_t d = both; d < panel.g_depth; ++d) multiply_word<X, MR, NV>(dp, g, g_stride, vt);
 

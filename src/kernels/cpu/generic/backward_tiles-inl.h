@@ -229,9 +229,14 @@ __attribute__((noinline)) void multiply_add_ds_k(const GradQueryProduct<X>& x, i
       const int64_t key = panel * kWidth<X> + j * L;
       const Real* ds = x.ds + panel * x.panel_size + row / W * kWidth<X> + j * L;
       const char* k = x.k.row(key / W) + column;
+      // The next rows of dS, as far as this vector's share of them.
+      const Real* ahead = x.ds + panel * x.panel_size + (row + MR) / W * kWidth<X> + j * L / W * MR;
       if (key + L <= x.keys) {
 #pragma GCC unroll 4
-        for (int w = 0; w < L / W; ++w, k += x.k.stride) multiply(ds + w, k);
+        for (int w = 0; w < L / W; ++w, k += x.k.stride) {
+          if (w * MR * sizeof(Real) % 64 == 0) X::prefetch(ahead + w * MR);
+          multiply(ds + w, k);
+        }
       } else {
         for (int64_t w = 0; key + w * W < x.keys; ++w, k += x.k.stride) multiply(ds + w, k);
       }

@@ -98,6 +98,30 @@ BackwardQueries load_queries(const tilewise::BackwardLaunch& args, int64_t batch
   return tile;
 }
 
+// What will be read next: during panel 0, Q and dO of the next tile of queries; then dQ of this
+// one; then K and V of the next tile of keys.
+template <class X>
+void rows_ahead(const tilewise::BackwardLaunch& args, const tilewise::BackwardItem& item,
+                const BackwardQueries& tile, int64_t head, int64_t panel,
+                const GradQuery<typename X::Real>& sums, Rows (&ahead)[2]) {
+  using Real = typename X::Real;
+  const auto rows_of = [](const Matrix& m, int64_t first) { return Rows{m.at(first, 0), m.row}; };
+  const int64_t next_queries = tile.q0 + args.geometry.backward_query_tile,
+                next_keys = (item.key_tile + 1) * args.geometry.backward_key_tile;
+  if (panel == 0) {
+    ahead[0] = rows_of(matrix_of(args.query, item.batch, head), next_queries);
+    ahead[1] = rows_of(matrix_of(args.grad_output, item.batch, head), next_queries);
+  } else if (panel == 1) {  // in bf16 its rows are twice as long
+    const char* data = reinterpret_cast<const char*>(sums.data + tile.q0 * sums.stride);
+    const int64_t stride = sums.stride * static_cast<int64_t>(sizeof(Real));
+    ahead[0] = {data, stride};
+    ahead[1] = {data + (X::kWord - 1) * words<X>(args.shape.head_dim) * sizeof(Real), stride};
+  } else {
+    ahead[0] = rows_of(matrix_of(args.key, item.batch, item.kv_head), next_keys);
+    ahead[1] = rows_of(matrix_of(args.value, item.batch, item.kv_head), next_keys);
+  }
+}
+
 // Line 24: write dK_j and dV_j. False: they are not finite.
 template <class X>
 bool store_key_gradients(const tilewise::BackwardLaunch& args, const tilewise::BackwardItem& item,
@@ -183,6 +207,8 @@ void flash_backward_tile(const tilewise::BackwardLaunch& args, const tilewise::B
                               first, lanes, scratch.bias);
           Real* ds_keys = scratch.ds_keys + p * scratch.panel_size;
           Real* ds = X::kWord == 1 ? ds_keys : scratch.ds;
+          Rows ahead[2];
+          rows_ahead<X>(args, item, queries, head, p, sums, ahead);
           const PanelScores<X> panel{queries.q,
                                      queries.g,
                                      scratch.kt + p * words<X>(shape.head_dim) * kWidth<X>,
@@ -199,7 +225,8 @@ void flash_backward_tile(const tilewise::BackwardLaunch& args, const tilewise::B
                                      ds,
                                      ds_keys,
                                      has_grad_bias ? scratch.ds_real : nullptr,
-                                     kCareful};
+                                     kCareful,
+                                     {ahead[0], ahead[1]}};
           recompute_scores<X>(panel, visible);  // lines 11 to 13: P; 17, 20: dS = P * (dP - D)
           // Line 16; forward, line 12: O += P V.
           multiply_add_ab<X, kCareful>(queries.g_words, scratch.g_width, scratch.p, visible,
