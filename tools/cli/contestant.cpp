@@ -2,6 +2,7 @@
 #include "cli/contestant.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "base/dtype.h"
@@ -9,6 +10,7 @@
 #include "cli/problem_options.h"
 #include "engine/plan_data.h"
 #include "kernels/reference/reference.h"
+#include "kernels/standard/standard.h"
 #include "tilewise/error.h"
 
 namespace tilewise::cli {
@@ -54,6 +56,39 @@ class TilewiseContestant final : public Contestant {
   Plan plan_;
   Schedule schedule_;
   Workspace workspace_;
+};
+
+class StandardContestant final : public Contestant {
+ public:
+  StandardContestant(const Problem& problem, StandardForm form, bool with_backward,
+                     const PlanOptions& options)
+      : plan_(make_standard(problem, step_of(problem),
+                            {.form = form,
+                             .with_backward = with_backward,
+                             .isa = options.isa,
+                             .threads = options.threads,
+                             .executor = options.executor})),
+        workspace_(::operator new(static_cast<size_t>(plan_.workspace_bytes()), kAlignment)) {}
+  ~StandardContestant() override { ::operator delete(workspace_, kAlignment); }
+  StandardContestant(const StandardContestant&) = delete;
+  StandardContestant& operator=(const StandardContestant&) = delete;
+
+  // P is kept, so nobody asks for the logsumexp.
+  void forward(const ForwardTensors& tensors) override {
+    ForwardTensors without = tensors;
+    without.logsumexp = {};
+    plan_.forward(without, workspace_);
+  }
+  void backward(const BackwardTensors& tensors) override { plan_.backward(tensors, workspace_); }
+  int64_t own_bytes() const noexcept override { return plan_.workspace_bytes(); }
+  bool needs_logsumexp() const noexcept override { return false; }
+  std::string isa() const override { return plan_.isa(); }
+  int threads() const noexcept override { return plan_.threads(); }
+
+ private:
+  static constexpr std::align_val_t kAlignment{64};
+  StandardPlan plan_;
+  void* workspace_;
 };
 
 void store_dense(const std::vector<double>& values, const Tensor& tensor) {
@@ -124,8 +159,7 @@ Implementation implementation_from_name(const std::string& name) {
 }
 
 int64_t matrix_bytes(const Problem& problem) {
-  return 3 * problem.max_batch * problem.query_heads * problem.max_query_length *
-         problem.max_kv_length * dtype_bytes(problem.dtype);
+  return make_standard(problem, step_of(problem)).workspace_bytes();
 }
 
 std::unique_ptr<Contestant> make_contestant(Implementation implementation, const Problem& problem,
@@ -136,10 +170,12 @@ std::unique_ptr<Contestant> make_contestant(Implementation implementation, const
     case Implementation::kReference:
       return std::make_unique<ReferenceContestant>(problem);
     case Implementation::kStandard:
+      return std::make_unique<StandardContestant>(problem, StandardForm::kStandard, with_backward,
+                                                  options);
     case Implementation::kMegatron:
-      break;
+      return std::make_unique<StandardContestant>(problem, StandardForm::kMegatron, with_backward,
+                                                  options);
   }
-  (void)with_backward;
   throw InternalError("no such implementation");
 }
 

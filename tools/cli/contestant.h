@@ -13,8 +13,8 @@ namespace tilewise::cli {
 
 enum class Implementation {
   kTilewise,
-  kStandard,   // S and P in memory, separate passes for scale, mask and softmax
-  kMegatron,   // S and P in memory, scale, mask and softmax in one pass
+  kStandard,   // S and P in memory, mask and softmax in separate passes
+  kMegatron,   // S becomes P in place: scale, mask and softmax in one pass
   kReference,  // float64, plain loops, one thread
 };
 
@@ -35,7 +35,7 @@ class Contestant {
   [[nodiscard]] virtual int threads() const noexcept = 0;
 };
 
-// The matrices of standard attention, forward and backward; an estimate without making them.
+// What standard attention needs for forward and backward besides the tensors.
 [[nodiscard]] int64_t matrix_bytes(const Problem& problem);
 
 // problem: normalized; the lengths are its maxima. with_backward: memory for the backward is kept.

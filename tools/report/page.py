@@ -1,0 +1,200 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Makes DIR/index.html, one self-contained page with figures, of DIR/report.json.
+
+Usage: page.py DIR"""
+
+import html
+import json
+import pathlib
+import sys
+
+import figures
+from figures import MASKS, NAMES, bytes_text, select
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #111; background: #fff; max-width: 1060px;
+       margin: 2em auto; padding: 0 1.2em; }
+h1 { font-size: 1.6em; margin-bottom: .2em } h2 { font-size: 1.2em; margin: 2em 0 .3em }
+p, li { max-width: 46em } .machine, figcaption, footer { color: #444 }
+figure { margin: .8em 0 1.6em } figure svg { width: 100%; height: auto }
+figcaption { font-size: 14px; max-width: 56em }
+.scroll { overflow-x: auto } table { border-collapse: collapse; margin: .8em 0; font-size: 14px }
+th, td { padding: .2em .8em; text-align: right; border-bottom: 1px solid #ddd }
+th { border-bottom: 1px solid #777; font-weight: 600 }
+td:first-child, th:first-child { text-align: left } .bad { color: #b00020; font-weight: 600 }
+"""
+
+
+def text(value):
+    return html.escape(str(value))
+
+
+def table(head, rows):
+    cells = "".join(f"<th>{text(cell)}</th>" for cell in head)
+    lines = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="scroll"><table><tr>{cells}</tr>{lines}</table></div>'
+
+
+def figure(svg, caption):
+    return f"<figure>{svg}<figcaption>{caption}</figcaption></figure>" if svg else ""
+
+
+def section(title, *parts):
+    body = "".join(part for part in parts if part)
+    return f"<h2>{text(title)}</h2>{body}" if body else ""
+
+
+def ratio(other, ours):
+    return f"{other / ours:.1f}×" if other and ours else "–"
+
+
+def machine_line(machine):
+    peaks = ", ".join(f"{machine['peak_gflops_before'][dtype]:.0f} GFLOP/s in {dtype} (afterwards "
+                      f"{machine['peak_gflops_after'][dtype]:.0f})" for dtype in ("fp32", "bf16"))
+    caches = ", ".join(f"{level} {machine[key] / 1024:.0f} KiB" for level, key in
+                       (("L1", "l1_data_bytes"), ("L2", "l2_bytes"), ("L3", "l3_bytes")) if machine[key])
+    return (f"{text(machine['name'])}, {machine['threads']} threads, {text(machine['isa'])}; {caches}. "
+            f"Measured peak {peaks}; memory reads at {machine['read_gbytes_per_second']:.1f} GB/s, "
+            f"copies at {machine['copy_gbytes_per_second']:.1f} GB/s.")
+
+
+def stops(report, section_name):
+    """Where standard attention stops, in words."""
+    reasons = {}
+    for row in report["not_run"]:
+        if row["section"] == section_name and "implementation" in row:
+            key = (NAMES[row["implementation"]], row["dtype"])
+            length, reason = row["length"], row["reason"]
+            if key not in reasons or length < reasons[key][0]:
+                reasons[key] = (length, reason)
+    return "".join(f" {name} in {dtype} is not run from N = {length} on: {text(reason)}."
+                   for (name, dtype), (length, reason) in reasons.items())
+
+
+def summary(report):
+    """One row per case at the longest length that standard attention ran too."""
+    runtime = report["runtime"]
+    common = [row["length"] for row in select(runtime, implementation="standard")]
+    if not common:
+        return ""
+    length = max(common)
+    rows = []
+    for ours in select(runtime, implementation="tilewise", length=length):
+        case = {"dtype": ours["dtype"], "mask": ours["mask"], "length": length}
+        rivals = [select(runtime, implementation=name, **case) for name in ("standard", "megatron")]
+        memory = [select(report["memory"], implementation=name, **case) for name in ("tilewise", "standard")]
+        peak = [rows_[0]["total_peak_bytes"] if rows_ else None for rows_ in memory]
+        rows.append([text(ours["dtype"]), text(MASKS[ours["mask"]]),
+                     f"{ours['total_ms'] / ours['heads']:.2f} ms",
+                     f"{ours['forward_fraction_of_peak']:.2f}", f"{ours['backward_fraction_of_peak']:.2f}",
+                     *(ratio(rival[0]["total_ms"] if rival else None, ours["total_ms"]) for rival in rivals),
+                     bytes_text(round(peak[0] / 1e6, 1) * 1e6) if peak[0] else "–", ratio(peak[1], peak[0])])
+    head = ["dtype", "mask", "forward + backward of a head", "forward / peak", "backward / peak",
+            "standard takes", "Megatron form takes", "peak memory", "standard needs"]
+    return f"<p>At N = {length}, head dim {report['head_dim']}:</p>" + table(head, rows)
+
+
+def input_section(report):
+    data = report.get("input")
+    if not data:
+        return ""
+    errors = data["errors"]
+    count, good = len(errors), sum(row["within_bound"] for row in errors)
+    verdict = (f"All {count} results are within the bound" if good == count else
+               f'<span class="bad">{count - good} of {count} results are beyond the bound</span>')
+    rows_text = "every row" if data["all_rows"] else f"{data['rows_compared']} rows"
+    source = f" ({text(data['source'])})" if data["source"] else ""
+    intro = (f"<p><code>{text(data['file'])}</code>{source}: batch {data['batch']}, {data['heads']} heads, "
+             f"N = {data['length']}, head dim {data['head_dim']}, mask {text(data['mask'])}, gradient of the "
+             f"output {text(data['grad_output'])}. {verdict}.</p>")
+    caption = (f"Distance of the output O and of the gradients from float64, {rows_text} compared. Filled: "
+               "Tilewise. Hollow: naive attention in the same dtype, which stores S and P in it. Dash: the "
+               "bound, max ≤ 2 naive + 2 ulp and RMS ≤ 1.1 naive (forward), 1.25 naive (backward), with an "
+               "allowance for chance that vanishes with the number of rows. Lower is better.")
+    file_rows = [[text(row["tensor"]), f"{row['max_difference']:.1e}", f"{row['largest']:.2g}"]
+                 for row in data["results_in_file"]]
+    in_file = ("<p>The file also holds results that others computed. Their largest difference from our "
+               "float64 reference:</p>" + table(["tensor", "difference", "largest value"], file_rows)
+               if file_rows else "")
+    speed = table(["on this input", "forward", "backward", "extra memory"],
+                  [[text(NAMES[row["implementation"]]), f"{row['forward_ms']:.2f} ms",
+                    f"{row['backward_ms']:.2f} ms", bytes_text(round(row["extra_bytes"] / 1e3) * 1e3)]
+                   for row in data["speed"]])
+    return section("Exact, on real input", intro, figure(figures.exactness(report), caption), in_file, speed)
+
+
+def io_caption(report):
+    counts = report["io"]["counts"]
+    equal = sum(row["equal"] for row in counts)
+    return (f"Words moved between slow and fast memory. Left and middle: lines are the formulas of the IO "
+            f"model, markers what a walk over the same tiles counted; {equal} of {len(counts)} pairs agree to "
+            "the last word. Right: traffic through a simulated LRU cache of M words, which falls as 1/M "
+            "until the whole problem fits, and never below the lower bound (compare Theorem 2 and "
+            "Proposition 3 of Dao et al. 2022).")
+
+
+def page(report):
+    machine = report["machine"]
+    runtime_caption = (
+        "Median time of one head against length, both axes logarithmic (compare Figure 3, left, of Dao et al. "
+        "2022). The three ran in turns, round by round, on the same inputs; heads in a call are chosen so that "
+        "every call takes about as long." + stops(report, "runtime"))
+    memory_caption = (
+        "Peak resident memory of one head, batch 1, against length (compare Figure 3, right): each case ran in "
+        "a process of its own, and what that process held before it began is subtracted. Dotted: inputs, "
+        "outputs and gradients alone, which nobody can do without." + stops(report, "memory"))
+    blocks_data = report["blocks"]
+    chosen = blocks_data["chosen"]
+    blocks_caption = (
+        f"The forward (fp32, full, N = {blocks_data['length']}, {blocks_data['heads']} heads) with tiles of other "
+        "sizes than the plan would choose (compare Figure 2, middle). More queries in a tile mean fewer readings "
+        "of the keys; the time follows only until arithmetic is the limit, and rises when the tile leaves the "
+        f"cache. The size of key tiles moves no words. Chosen here: {chosen['query_tile']} queries, "
+        f"{chosen['key_tile']} keys.")
+    parts = [
+        input_section(report),
+        section("At a glance", summary(report)),
+        section("Time", *(figure(figures.runtime(report, dtype), f"{dtype}. " + runtime_caption)
+                          for dtype in ("fp32", "bf16"))),
+        section("Fraction of peak", figure(
+            figures.fraction(report), "Speed of Tilewise over the measured peak of the same arithmetic; FLOPs are "
+            "those of the visible pairs only (2 products forward, 5 backward).")),
+        section("Memory", *(figure(figures.memory(report, dtype), f"{dtype}. " + memory_caption)
+                            for dtype in ("fp32", "bf16"))),
+        section("Latency", figure(
+            figures.latency(report), "One causal forward, batch 1, "
+            f"{report['latency'][0]['heads'] if report['latency'] else ''} heads: median, and the bar reaches up "
+            "to the 99th percentile.")),
+        section("Words moved", figure(figures.words(report), io_caption(report))),
+        section("Tile sizes", figure(figures.blocks(report), blocks_caption)),
+    ]
+    quick = " Quick report: few rounds, short lengths." if report["quick"] else ""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width"><title>Tilewise report</title>'
+        f"<style>{STYLE}</style></head><body><h1>Tilewise {text(report['version'])}: report</h1>"
+        f'<p class="machine">{machine_line(machine)} {text(report["date"])}.{quick}</p>'
+        f"{''.join(parts)}<footer><p>All numbers: <a href=\"report.json\">report.json</a> beside this page. "
+        f"Inputs are N(0, 1) with seed {report['seed']} where nothing else is said. Measured in "
+        f"{report['seconds']['total']:.0f} s. Dao et al. 2022: FlashAttention, "
+        "<a href=\"https://arxiv.org/abs/2205.14135\">arXiv 2205.14135</a>.</p></footer></body></html>\n")
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    folder = pathlib.Path(sys.argv[1])
+    try:
+        report = json.loads((folder / "report.json").read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        sys.exit(f"page.py: {folder / 'report.json'}: {error}; run tilewise report --output {folder} first")
+    if report.get("schema") != 1:
+        sys.exit(f"page.py: schema is {report.get('schema')}, expected 1; this page belongs to another version")
+    target = folder / "index.html"
+    target.write_text(page(report), encoding="utf-8")
+    print(target)
+
+
+if __name__ == "__main__":
+    main()
