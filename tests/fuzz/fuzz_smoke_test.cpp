@@ -17,7 +17,7 @@
 namespace tilewise::fuzz {
 namespace {
 
-constexpr int kMutations = 30'000;
+constexpr int kMutations = 20'000;
 
 std::vector<std::string> read_corpus(const std::string& name) {
   std::vector<std::string> paths;
