@@ -18,7 +18,8 @@ EXPORTS = {
     "avx512": {"kAvx512F32"},
     "avx512bf16": {"kAvx512Bf16"},
 }
-RUNTIME = {"memcpy", "memmove", "memset", "memcmp", "_GLOBAL_OFFSET_TABLE_", "__stack_chk_fail"}
+RUNTIME = {"memcpy", "memmove", "memset", "memcmp", "sched_yield", "_GLOBAL_OFFSET_TABLE_",
+           "__stack_chk_fail"}
 MATHEMATICS = {"exp", "exp2", "exp2f", "expf", "log", "log2", "log2f", "logf", "fma", "fmaf", "floor",
                "floorf", "ceil", "ceilf", "rint", "rintf", "ldexp", "ldexpf", "nearbyint", "nearbyintf"}
 
