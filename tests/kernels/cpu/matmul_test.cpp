@@ -117,7 +117,7 @@ TEST_P(Matmul, RandomShapesStridesAndDtypes) {
   const auto dtype = [&] {
     return is_double() ? DType::kFloat64 : static_cast<DType>(random.between(0, 2));
   };
-  for (int n = 0; n < 150; ++n) {
+  for (int n = 0; n < 80; ++n) {
     const auto size = [&] {
       return random.between(0, 1) ? random.between(1, 17) : random.between(1, 130);
     };
