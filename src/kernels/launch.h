@@ -59,7 +59,7 @@ struct BackwardLaunch {
   TileRows by_key;    // the transpose
 
   // Run state, in the workspace. Real is float, or double in the float64 kernel.
-  void* lse;    // Real [batch, query_heads, query_length]: log2(e) * logsumexp
+  void* lse;    // Real [batch, query_heads, query_length]: logsumexp
   void* delta;  // Real, the same shape: rowsum(dO * O) - grad_logsumexp
   // Accumulators of dQ, Real [slots][query_heads / kv_heads][query_length][head_dim]; item.slot
   // picks one.

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The verbs of flash_backward: what is loaded, multiplied, handed over and stored per tile.
+// The verbs of flash_backward: what is loaded and stored per tile.
 #pragma once
-
-#include <sched.h>
 
 #include <cstdint>
 #include <cstring>
@@ -12,9 +10,6 @@
 namespace {
 
 inline constexpr int kUnits = kMaxRows / kUnit;
-
-// Vectors of head_dim that one block of dQ holds: kRows x 2 accumulators, B read once per kRows.
-inline constexpr int kGradVectors = 2;
 
 // Which lane vectors of a panel a unit of queries sees: [j0, j1).
 struct UnitRange {
@@ -98,6 +93,16 @@ void find_visible_keys(VisibleTile<X>& visible, const tilewise::Band& band, int6
   }
 }
 
+template <class X>
+void set_ranges(const VisibleTile<X>& visible, UnitRange* ranges) {
+  std::memset(ranges, 0, kUnits * sizeof(*ranges));
+  for (int i = 0; i < visible.count; ++i) {
+    const Segment& s = visible.segments[i];
+    for (int row = s.begin; row < s.end; row += kUnit)
+      ranges[row / kUnit] = {static_cast<uint8_t>(s.j0), static_cast<uint8_t>(s.j1)};
+  }
+}
+
 // (rows, kWidth) <- log2(e) * bias of `rows` queries from q0 and `lanes` keys from k0.
 template <class X>
 void load_bias_rows(const Matrix& m, int64_t q0, int64_t rows, int64_t k0, int64_t lanes,
@@ -157,119 +162,6 @@ void add_grad_bias(const Matrix& m, int64_t q0, int64_t rows, int64_t k0, int64_
   }
 }
 
-// Where dQ of one head is summed.
-template <class Real>
-struct GradQuery {
-  Real* data;
-  int64_t stride;  // elements from one row to the next
-};
-
-// grad_query can hold its own sums: contiguous along dim, in the kernel's arithmetic.
-template <class X>
-bool sums_in_place(const Tensor& grad_query) {
-  const DType real = sizeof(typename X::Real) == 8 ? DType::kFloat64 : DType::kFloat32;
-  return grad_query.dtype == real && (grad_query.strides[3] == 1 || grad_query.shape[3] == 1);
-}
-
-template <class X>
-GradQuery<typename X::Real> grad_query_sums(const tilewise::BackwardLaunch& args, int64_t batch,
-                                            int64_t head, int64_t slot) {
-  using Real = typename X::Real;
-  const auto& shape = args.shape;
-  if (sums_in_place<X>(args.grad_query))
-    return {reinterpret_cast<Real*>(matrix_of(args.grad_query, batch, head).data),
-            args.grad_query.strides[2]};
-  const int64_t group = shape.query_heads / shape.kv_heads;
-  const int64_t part = (slot * group + head % group) * shape.query_length * shape.head_dim;
-  return {static_cast<Real*>(args.grad_query_accumulator) + part, shape.head_dim};
-}
-
-// What a dQ product reads: dS of all panels, and the keys as words of the contracted index.
-template <class X>
-struct GradQueryProduct {
-  const typename X::Real* ds;
-  int64_t panel_size;
-  const UnitRange* ranges;
-  int64_t panels;
-  int64_t keys;
-  Rows k;  // (keys / kWord, k_width)
-  bool is_first;
-  typename X::Real factor;  // scale on the last visit, else 1
-};
-
-// kRows queries from `row` on, NV vectors of dQ from byte `column` of K on: c += dS K, keys
-// ascending. Only `rows` x `columns` elements of c exist.
-template <class X, int NV, bool kCareful>
-__attribute__((noinline)) void multiply_add_ds_k(const GradQueryProduct<X>& x, int row,
-                                                 int64_t column, typename X::Real* c,
-                                                 int64_t stride, int64_t rows, int64_t columns) {
-  using Vec = typename X::Vec;
-  using Real = typename X::Real;
-  constexpr int L = X::kLanes, MR = X::kRows, W = X::kWord;
-  const bool whole = rows >= MR && columns >= NV * L;
-  Real edge[MR][NV * L] = {};
-  if (!whole && !x.is_first)
-    for (int64_t i = 0; i < smaller(rows, MR); ++i)
-      std::memcpy(edge[i], c + i * stride, smaller(columns, NV * L) * sizeof(Real));
-  Vec sum[MR][NV];
-  TILEWISE_UNROLL for (int i = 0; i < MR; ++i) TILEWISE_UNROLL for (int v = 0; v < NV; ++v)
-      sum[i][v] = x.is_first ? Vec{} : X::load(whole ? c + i * stride + v * L : edge[i] + v * L);
-  const auto multiply = [&](const Real* ds, const char* k) __attribute__((always_inline)) {
-    Vec b[NV];
-    TILEWISE_UNROLL for (int v = 0; v < NV; ++v) b[v] = X::load((const Real*)k + v * L);
-    TILEWISE_UNROLL for (int i = 0; i < MR; ++i) {
-      const Vec a = X::broadcast(ds[i / W * kWidth<X> + i % W * (L / W)]);
-      TILEWISE_UNROLL for (int v = 0; v < NV; ++v) sum[i][v] =
-          X::dot(sum[i][v], a, kCareful ? X::hide_masked(b[v], a) : b[v]);
-    }
-  };
-  for (int64_t panel = 0; panel < x.panels; ++panel) {
-    const UnitRange range = x.ranges[panel * kUnits + row / kUnit];
-    for (int j = range.j0; j < range.j1; ++j) {
-      const int64_t key = panel * kWidth<X> + j * L;
-      const Real* ds = x.ds + panel * x.panel_size + row / W * kWidth<X> + j * L;
-      const char* k = x.k.row(key / W) + column;
-      // The next rows of dS, as far as this vector's share of them.
-      const Real* ahead = x.ds + panel * x.panel_size + (row + MR) / W * kWidth<X> + j * L / W * MR;
-      if (key + L <= x.keys) {
-#pragma GCC unroll 4
-        for (int w = 0; w < L / W; ++w, k += x.k.stride) {
-          if (w * MR * sizeof(Real) % 64 == 0) X::prefetch(ahead + w * MR);
-          multiply(ds + w, k);
-        }
-      } else {
-        for (int64_t w = 0; key + w * W < x.keys; ++w, k += x.k.stride) multiply(ds + w, k);
-      }
-    }
-  }
-  const Vec factor = X::broadcast(x.factor);
-  TILEWISE_UNROLL for (int i = 0; i < MR; ++i) TILEWISE_UNROLL for (int v = 0; v < NV; ++v)
-      X::store(whole ? c + i * stride + v * L : edge[i] + v * L, X::mul(sum[i][v], factor));
-  if (!whole)
-    for (int64_t i = 0; i < smaller(rows, MR); ++i)
-      std::memcpy(c + i * stride, edge[i], smaller(columns, NV * L) * sizeof(Real));
-}
-
-// Line 21 for a tile of `rows` queries: dQ += dS K.
-template <class X, bool kCareful>
-void add_grad_query(const GradQueryProduct<X>& x, const GradQuery<typename X::Real>& c, int64_t q0,
-                    int64_t rows, int64_t head_dim) {
-  using Real = typename X::Real;
-  constexpr int64_t L = X::kLanes;
-  for (int64_t d = 0; d < head_dim; d += kGradVectors * L)
-    for (int64_t r = 0; r < rows; r += X::kRows) {
-      const auto run = [&]<int NV>() {
-        multiply_add_ds_k<X, NV, kCareful>(
-            x, static_cast<int>(r), d * static_cast<int64_t>(sizeof(Real)),
-            c.data + (q0 + r) * c.stride + d, c.stride, rows - r, head_dim - d);
-      };
-      if (head_dim - d > L)
-        run.template operator()<kGradVectors>();
-      else
-        run.template operator()<1>();
-    }
-}
-
 // NaN or infinity among n numbers.
 template <class X>
 bool any_not_finite(const typename X::Real* x, int64_t n) {
@@ -282,38 +174,111 @@ bool any_not_finite(const typename X::Real* x, int64_t n) {
   return found;
 }
 
-// Turns: several workers add to the same sums, in the order of the items. The predecessor has been
-// started, so it is short to wait.
-inline void wait_for_turn(const int32_t* turn, int32_t expected) {
-  for (int spins = 0; __atomic_load_n(turn, __ATOMIC_ACQUIRE) != expected; ++spins) {
-    if (spins > 2000) sched_yield();
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#endif
-  }
+template <class X>
+typename X::Real scale_log2(const tilewise::BackwardLaunch& args) {
+  using Real = typename X::Real;
+  return static_cast<Real>(scale_of<X>(args.scale, args.scale_f64) * static_cast<Real>(kLog2E));
 }
 
-inline void pass_turn(int32_t* turn, int32_t expected) {
-  __atomic_store_n(turn, expected + 1, __ATOMIC_RELEASE);
-}
-
-// Key tile `tile` in the order of those that add to dQ of a tile of queries.
-struct Visit {
-  int32_t before;  // key tiles that add earlier
-  bool is_last;
-  bool is_mixed;  // some tile of the row has masked pairs
+// One item's tile of keys.
+struct BackwardKeys {
+  int64_t k0;
+  int64_t keys;
+  int64_t panels;
+  Rows k;  // (keys / kWord, k_width)
 };
 
-inline Visit visit_of(const tilewise::TileRows& by_query, int64_t query_tile, int64_t tile) {
-  Visit visit = {0, false, false};
-  const int64_t begin = by_query.begin[query_tile], end = by_query.begin[query_tile + 1];
-  for (int64_t run = begin; run < end; ++run) {
-    const tilewise::TileRun& x = by_query.runs[run];
-    visit.is_mixed |= x.kind == tilewise::TileKind::kPartial;
-    if (x.first < tile) visit.before += static_cast<int32_t>(smaller(x.last, tile)) - x.first;
-    visit.is_last = x.last - 1 == tile;
+// Line 7: load K_j and V_j; line 8: dK_j = dV_j = 0.
+template <class X>
+BackwardKeys load_key_panels(const tilewise::BackwardLaunch& args,
+                             const tilewise::BackwardItem& item, BackwardScratch<X>& scratch) {
+  using Real = typename X::Real;
+  const auto& shape = args.shape;
+  BackwardKeys tile;
+  tile.k0 = item.key_tile * args.geometry.backward_key_tile;
+  tile.keys = smaller(args.geometry.backward_key_tile, shape.kv_length - tile.k0);
+  tile.panels = (tile.keys + kWidth<X> - 1) / kWidth<X>;
+  const Matrix k = matrix_of(args.key, item.batch, item.kv_head),
+               v = matrix_of(args.value, item.batch, item.kv_head);
+  for (int64_t p = 0; p < tile.panels; ++p) {
+    const int64_t first = tile.k0 + p * kWidth<X>,
+                  lanes = smaller(kWidth<X>, tile.keys - p * kWidth<X>);
+    transpose_words<X>(k, first, lanes, shape.head_dim, 1,
+                       scratch.kt + p * words<X>(shape.head_dim) * kWidth<X>);
+    transpose_words<X>(v, first, lanes, shape.value_dim, 1,
+                       scratch.vt + p * words<X>(shape.value_dim) * kWidth<X>);
   }
-  return visit;
+  tile.k = contracted_rows<X>(k, tile.k0, tile.keys, round_up(tile.keys, X::kWord), shape.head_dim,
+                              scratch.k_width, scratch.k_words);
+  std::memset(scratch.dkt, 0, tile.panels * scratch.q_width * kWidth<X> * sizeof(Real));
+  std::memset(scratch.dvt, 0, tile.panels * scratch.g_width * kWidth<X> * sizeof(Real));
+  return tile;
+}
+
+// One tile of queries of one head.
+template <class X>
+struct BackwardQueries {
+  int64_t head;
+  int64_t q0;
+  int64_t rows;
+  Rows q, g;              // (rows, words(dim)): Q_i, dO_i
+  Rows q_words, g_words;  // (rows / kWord, width)
+};
+
+// Line 10: load Q_i, dO_i, LSE_i, D_i.
+template <class X>
+BackwardQueries<X> load_queries(const tilewise::BackwardLaunch& args, int64_t batch, int64_t head,
+                                int64_t query_tile, BackwardScratch<X>& scratch) {
+  using Real = typename X::Real;
+  const auto& shape = args.shape;
+  BackwardQueries<X> tile;
+  tile.head = head;
+  tile.q0 = query_tile * args.geometry.backward_query_tile;
+  tile.rows = smaller(args.geometry.backward_query_tile, shape.query_length - tile.q0);
+  const int64_t padded = round_up(tile.rows, kUnit);
+  const Matrix q = matrix_of(args.query, batch, head), g = matrix_of(args.grad_output, batch, head);
+  if constexpr (X::kWord == 1)
+    tile.q = scaled_rows<X>(q, tile.q0, tile.rows, padded, shape.head_dim, scale_log2<X>(args),
+                            scratch.q_rows);
+  else
+    tile.q = word_rows<X>(q, tile.q0, tile.rows, padded, shape.head_dim, scratch.q_rows);
+  tile.g = word_rows<X>(g, tile.q0, tile.rows, padded, shape.value_dim, scratch.g_rows);
+  tile.q_words = contracted_rows<X>(q, tile.q0, tile.rows, padded, shape.head_dim, scratch.q_width,
+                                    scratch.q_words);
+  tile.g_words = contracted_rows<X>(g, tile.q0, tile.rows, padded, shape.value_dim, scratch.g_width,
+                                    scratch.g_words);
+  const int64_t at = (batch * shape.query_heads + head) * shape.query_length + tile.q0;
+  const Real *lse = static_cast<const Real*>(args.lse) + at,
+             *delta = static_cast<const Real*>(args.delta) + at;
+  for (int64_t r = 0; r < padded; ++r) {
+    split_lse(r < tile.rows ? lse[r] : static_cast<Real>(-__builtin_inff()), scratch.minus_lse[r],
+              scratch.minus_lse_low[r]);
+    scratch.minus_delta[r] = r < tile.rows ? -delta[r] : Real(0);
+  }
+  return tile;
+}
+
+// Line 24: write dK_j and dV_j. False: they are not finite.
+template <class X>
+bool store_key_gradients(const tilewise::BackwardLaunch& args, const tilewise::BackwardItem& item,
+                         const BackwardKeys& tile, const BackwardScratch<X>& scratch) {
+  using Real = typename X::Real;
+  const auto& shape = args.shape;
+  Real scale[kWidth<X>], one[kWidth<X>];
+  for (int lane = 0; lane < kWidth<X>; ++lane)
+    scale[lane] = scale_of<X>(args.scale, args.scale_f64), one[lane] = 1;
+  const Matrix dk = matrix_of(args.grad_key, item.batch, item.kv_head),
+               dv = matrix_of(args.grad_value, item.batch, item.kv_head);
+  for (int64_t p = 0; p < tile.panels; ++p) {
+    const int64_t first = tile.k0 + p * kWidth<X>,
+                  lanes = smaller(kWidth<X>, tile.keys - p * kWidth<X>);
+    transpose_out<X>(scratch.dkt + p * scratch.q_width * kWidth<X>, scale, shape.head_dim, dk,
+                     first, lanes);
+    transpose_out<X>(scratch.dvt + p * scratch.g_width * kWidth<X>, one, shape.value_dim, dv, first,
+                     lanes);
+  }
+  return !any_not_finite<X>(scratch.dkt, tile.panels * scratch.q_width * kWidth<X>) &&
+         !any_not_finite<X>(scratch.dvt, tile.panels * scratch.g_width * kWidth<X>);
 }
 
 }  // namespace

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+// The fifth product, dQ += dS K, whose sums several workers share: each adds when its turn has
+// come.
+#pragma once
+
+#include <sched.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/cpu/generic/backward_tiles-inl.h"
+
+namespace {
+
+// Vectors of head_dim that one block of dQ holds: kRows x 2 accumulators, B read once per kRows.
+inline constexpr int kGradVectors = 2;
+
+// Where dQ of one head is summed.
+template <class Real>
+struct GradQuery {
+  Real* data;
+  int64_t stride;  // elements from one row to the next
+};
+
+// grad_query can hold its own sums: contiguous along dim, in the kernel's arithmetic.
+template <class X>
+bool sums_in_place(const Tensor& grad_query) {
+  const DType real = sizeof(typename X::Real) == 8 ? DType::kFloat64 : DType::kFloat32;
+  return grad_query.dtype == real && (grad_query.strides[3] == 1 || grad_query.shape[3] == 1);
+}
+
+template <class X>
+GradQuery<typename X::Real> grad_query_sums(const tilewise::BackwardLaunch& args, int64_t batch,
+                                            int64_t head, int64_t slot) {
+  using Real = typename X::Real;
+  const auto& shape = args.shape;
+  if (sums_in_place<X>(args.grad_query))
+    return {reinterpret_cast<Real*>(matrix_of(args.grad_query, batch, head).data),
+            args.grad_query.strides[2]};
+  const int64_t group = shape.query_heads / shape.kv_heads;
+  const int64_t part = (slot * group + head % group) * shape.query_length * shape.head_dim;
+  return {static_cast<Real*>(args.grad_query_accumulator) + part, shape.head_dim};
+}
+
+// Key tile `tile` in the order of those that add to dQ of a tile of queries.
+struct Visit {
+  int32_t before;  // key tiles that add earlier
+  bool is_last;
+  bool is_mixed;  // some tile of the row has masked pairs
+};
+
+// What a dQ product reads: dS of all panels, and the keys as words of the contracted index.
+template <class X>
+struct GradQueryProduct {
+  const typename X::Real* ds;
+  int64_t panel_size;
+  const UnitRange* ranges;
+  int64_t panels;
+  int64_t keys;
+  Rows k;  // (keys / kWord, k_width)
+  bool is_first;
+  typename X::Real factor;  // scale on the last visit, else 1
+};
+
+// kRows queries from `row` on, NV vectors of dQ from byte `column` of K on: c += dS K, keys
+// ascending. Only `rows` x `columns` elements of c exist.
+template <class X, int NV, bool kCareful>
+__attribute__((noinline)) void multiply_add_ds_k(const GradQueryProduct<X>& x, int row,
+                                                 int64_t column, typename X::Real* c,
+                                                 int64_t stride, int64_t rows, int64_t columns) {
+  using Vec = typename X::Vec;
+  using Real = typename X::Real;
+  constexpr int L = X::kLanes, MR = X::kRows, W = X::kWord;
+  const bool whole = rows >= MR && columns >= NV * L;
+  Real edge[MR][NV * L] = {};
+  if (!whole && !x.is_first)
+    for (int64_t i = 0; i < smaller(rows, MR); ++i)
+      std::memcpy(edge[i], c + i * stride, smaller(columns, NV * L) * sizeof(Real));
+  Vec sum[MR][NV];
+  TILEWISE_UNROLL for (int i = 0; i < MR; ++i) TILEWISE_UNROLL for (int v = 0; v < NV; ++v)
+      sum[i][v] = x.is_first ? Vec{} : X::load(whole ? c + i * stride + v * L : edge[i] + v * L);
+  const auto multiply = [&](const Real* ds, const char* k) __attribute__((always_inline)) {
+    Vec b[NV];
+    TILEWISE_UNROLL for (int v = 0; v < NV; ++v) b[v] = X::load((const Real*)k + v * L);
+    TILEWISE_UNROLL for (int i = 0; i < MR; ++i) {
+      const Vec a = X::broadcast(ds[i / W * kWidth<X> + i % W * (L / W)]);
+      TILEWISE_UNROLL for (int v = 0; v < NV; ++v) sum[i][v] =
+          X::dot(sum[i][v], a, kCareful ? X::hide_masked(b[v], a) : b[v]);
+    }
+  };
+  for (int64_t panel = 0; panel < x.panels; ++panel) {
+    const UnitRange range = x.ranges[panel * kUnits + row / kUnit];
+    for (int j = range.j0; j < range.j1; ++j) {
+      const int64_t key = panel * kWidth<X> + j * L;
+      const Real* ds = x.ds + panel * x.panel_size + row / W * kWidth<X> + j * L;
+      const char* k = x.k.row(key / W) + column;
+      // The next rows of dS, as far as this vector's share of them.
+      const Real* ahead = x.ds + panel * x.panel_size + (row + MR) / W * kWidth<X> + j * L / W * MR;
+      if (key + L <= x.keys) {
+#pragma GCC unroll 4
+        for (int w = 0; w < L / W; ++w, k += x.k.stride) {
+          if (w * MR * sizeof(Real) % 64 == 0) X::prefetch(ahead + w * MR);
+          multiply(ds + w, k);
+        }
+      } else {
+        for (int64_t w = 0; key + w * W < x.keys; ++w, k += x.k.stride) multiply(ds + w, k);
+      }
+    }
+  }
+  const Vec factor = X::broadcast(x.factor);
+  TILEWISE_UNROLL for (int i = 0; i < MR; ++i) TILEWISE_UNROLL for (int v = 0; v < NV; ++v)
+      X::store(whole ? c + i * stride + v * L : edge[i] + v * L, X::mul(sum[i][v], factor));
+  if (!whole)
+    for (int64_t i = 0; i < smaller(rows, MR); ++i)
+      std::memcpy(c + i * stride, edge[i], smaller(columns, NV * L) * sizeof(Real));
+}
+
+// Line 21 for a tile of queries, and scale where it is complete.
+template <class X, bool kCareful>
+void add_grad_query(const tilewise::BackwardLaunch& args, const BackwardKeys& keys,
+                    const BackwardQueries<X>& queries, const Visit& visit,
+                    const GradQuery<typename X::Real>& c, const BackwardScratch<X>& scratch) {
+  using Real = typename X::Real;
+  constexpr int64_t L = X::kLanes;
+  const int64_t head_dim = args.shape.head_dim, q0 = queries.q0, rows = queries.rows;
+  const GradQueryProduct<X> x{
+      scratch.ds_keys,   scratch.panel_size,
+      scratch.ranges,    keys.panels,
+      keys.keys,         keys.k,
+      visit.before == 0, visit.is_last ? scale_of<X>(args.scale, args.scale_f64) : Real(1)};
+  for (int64_t d = 0; d < head_dim; d += kGradVectors * L)
+    for (int64_t r = 0; r < rows; r += X::kRows) {
+      const auto run = [&]<int NV>() {
+        multiply_add_ds_k<X, NV, kCareful>(
+            x, static_cast<int>(r), d * static_cast<int64_t>(sizeof(Real)),
+            c.data + (q0 + r) * c.stride + d, c.stride, rows - r, head_dim - d);
+      };
+      if (head_dim - d > L)
+        run.template operator()<kGradVectors>();
+      else
+        run.template operator()<1>();
+    }
+}
+
+// dQ_i is complete: convert it where it was summed elsewhere. False: it is not finite although
+// `check`ed.
+template <class X>
+bool finish_grad_query(const tilewise::BackwardLaunch& args,
+                       const GradQuery<typename X::Real>& sums, int64_t batch, int64_t head,
+                       const BackwardQueries<X>& tile, bool check) {
+  const Matrix dq = matrix_of(args.grad_query, batch, head);
+  const bool in_place = sums_in_place<X>(args.grad_query);
+  bool finite = true;
+  for (int64_t r = tile.q0; r < tile.q0 + tile.rows; ++r) {
+    const auto* row = sums.data + r * sums.stride;
+    if (check) finite = finite && !any_not_finite<X>(row, args.shape.head_dim);
+    if (!in_place) store_row<X>(dq, r, 0, args.shape.head_dim, row);
+  }
+  return finite;
+}
+
+// Turns: several workers add to the same sums, in the order of the items. The predecessor has been
+// started, so it is short to wait.
+inline void wait_for_turn(const int32_t* turn, int32_t expected) {
+  for (int spins = 0; __atomic_load_n(turn, __ATOMIC_ACQUIRE) != expected; ++spins) {
+    if (spins > 2000) sched_yield();
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+  }
+}
+
+inline void pass_turn(int32_t* turn, int32_t expected) {
+  __atomic_store_n(turn, expected + 1, __ATOMIC_RELEASE);
+}
+
+inline Visit visit_of(const tilewise::TileRows& by_query, int64_t query_tile, int64_t tile) {
+  Visit visit = {0, false, false};
+  const int64_t begin = by_query.begin[query_tile], end = by_query.begin[query_tile + 1];
+  for (int64_t run = begin; run < end; ++run) {
+    const tilewise::TileRun& x = by_query.runs[run];
+    visit.is_mixed |= x.kind == tilewise::TileKind::kPartial;
+    if (x.first < tile) visit.before += static_cast<int32_t>(smaller(x.last, tile)) - x.first;
+    visit.is_last = x.last - 1 == tile;
+  }
+  return visit;
+}
+
+}  // namespace
