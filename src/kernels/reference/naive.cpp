@@ -192,7 +192,7 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows, double sta
       if (!naive.delta_from_output) delta += p[j] * dp[j];
     }
     if (naive.delta_from_output) {
-      for (int64_t c = 0; c < e; ++c) delta += do_i[c] * o_i[c];
+      for (int64_t c = 0; c < e; ++c) delta = std::fma(do_i[c], o_i[c], delta);
     }
     if (in.grad_logsumexp.data != nullptr) {
       delta -= Real(load_element(in.grad_logsumexp.data, in.grad_logsumexp.dtype,

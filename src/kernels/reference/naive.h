@@ -21,7 +21,8 @@ namespace tilewise::reference {
 // first index of every dot product and row sum is moved by that part of its length, cyclically; S
 // is stored in units of 1 / (1 + start), so that it is rounded elsewhere (as exp2 with a factor
 // log2(e) does); m is larger by start; and the backward has rowsum(dO * O), with the stored O, in
-// place of rowsum(P * dP), as in the paper's Algorithm 4.
+// place of rowsum(P * dP), as in the paper's Algorithm 4, with fused multiply-adds, so that
+// dP - delta does not cancel exactly only because both were rounded alike.
 [[nodiscard]] Outputs naive_forward_rows(const Inputs& inputs, const std::vector<Row>& rows,
                                          double start = 0);
 [[nodiscard]] Gradients naive_backward_rows(const Inputs& inputs, const std::vector<Row>& rows,
