@@ -4,6 +4,7 @@
 // again that ask for it.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstring>
@@ -18,6 +19,7 @@
 #include "kernels/reference/naive.h"
 #include "problem/mask.h"
 #include "schedule/tile_runs.h"
+#include "verify/guarded_memory.h"
 #include "verify/tolerance.h"
 
 namespace tilewise {
@@ -44,11 +46,15 @@ void PrintTo(const Case& c, std::ostream* out) {
        << static_cast<int>(c.layout) << " bias " << c.bias;
 }
 
-// A tensor and its memory.
+// A tensor between guard pages.
 struct Array {
-  Array(DType dtype, Layout layout, int64_t b, int64_t h, int64_t n, int64_t d) {
-    const int64_t count = b * h * n * d;
-    memory.assign(static_cast<size_t>((2 * count + 2) * dtype_bytes(dtype)), 0x55);
+  Array(DType dtype, Layout layout, int64_t b, int64_t h, int64_t n, int64_t d)
+      : memory(static_cast<size_t>(
+                   std::max<int64_t>(b * h * n * d * (layout == Layout::kSpread ? 2 : 1) -
+                                         (layout == Layout::kSpread ? 1 : 0),
+                                     1) *
+                   dtype_bytes(dtype)),
+               n % 2 ? verify::Flush::kRight : verify::Flush::kLeft, 0x55) {
     view = layout == Layout::kHeadsInside ? Tensor::bshd(memory.data(), dtype, b, n, h, d)
                                           : Tensor::bhsd(memory.data(), dtype, b, h, n, d);
     if (layout == Layout::kSpread)
@@ -83,7 +89,10 @@ struct Array {
     each([&](int64_t at) { all.push_back(load_element(view.data, view.dtype, at)); });
     return all;
   }
-  std::vector<unsigned char> memory;
+  std::vector<unsigned char> bytes() const {
+    return {memory.data(), memory.data() + memory.bytes()};
+  }
+  verify::GuardedMemory memory;
   Tensor view;
 };
 
@@ -127,22 +136,20 @@ struct Data {
 };
 
 struct Results {
-  explicit Results(const Data& data) : dq(data.q), dk(data.k), dv(data.v), dbias(data.bias) {
-    dbias = Array(data.real, Layout::kRows, data.bias.view.shape[0], data.bias.view.shape[1],
-                  data.bias.view.shape[2], data.bias.view.shape[3]);
-    for (Array* x : {&dq, &dk, &dv}) rebase(*x);
+  explicit Results(const Data& data)
+      : dq(like(data.q, data.dtype, data.c.layout)),
+        dk(like(data.k, data.dtype, data.c.layout)),
+        dv(like(data.v, data.dtype, data.c.layout)),
+        dbias(like(data.bias, data.real, Layout::kRows)) {
     for (Array* x : {&dq, &dk, &dv, &dbias})
       x->each([&](int64_t at) { store_element(x->view.data, x->view.dtype, at, kNan); });
   }
-  // A copied Array views its own memory.
-  static void rebase(Array& x) {
-    const bool backwards = x.view.strides[2] < 0;
-    x.view.data =
-        x.memory.data() +
-        (backwards ? (1 - x.view.shape[2]) * x.view.strides[2] * dtype_bytes(x.view.dtype) : 0);
+  static Array like(const Array& x, DType dtype, Layout layout) {
+    const int64_t* n = x.view.shape;
+    return Array(dtype, layout, n[0], n[1], n[2], n[3]);
   }
   std::vector<std::vector<unsigned char>> bits() const {
-    return {dq.memory, dk.memory, dv.memory, dbias.memory};
+    return {dq.bytes(), dk.bytes(), dv.bytes(), dbias.bytes()};
   }
   Array dq, dk, dv, dbias;
 };

@@ -12,8 +12,11 @@
 
 namespace {
 
-// Vectors of head_dim that one block of dQ holds: kRows x 2 accumulators, B read once per kRows.
-inline constexpr int kGradVectors = 2;
+// Vectors of head_dim that one block of dQ holds, beside kRows queries.
+template <class X>
+inline constexpr int kGradVectors = X::kVectors == 1 ? 1
+                                    : X::kRows == 8  ? 2
+                                                     : 3;
 
 // Where dQ of one head is summed.
 template <class Real>
@@ -128,15 +131,17 @@ void add_grad_query(const tilewise::BackwardLaunch& args, const BackwardKeys& ke
       scratch.ranges,    keys.panels,
       keys.keys,         keys.k,
       visit.before == 0, visit.is_last ? scale_of<X>(args.scale, args.scale_f64) : Real(1)};
-  for (int64_t d = 0; d < head_dim; d += kGradVectors * L)
+  for (int64_t d = 0; d < head_dim; d += kGradVectors<X> * L)
     for (int64_t r = 0; r < rows; r += X::kRows) {
       const auto run = [&]<int NV>() {
         multiply_add_ds_k<X, NV, kCareful>(
             x, static_cast<int>(r), d * static_cast<int64_t>(sizeof(Real)),
             c.data + (q0 + r) * c.stride + d, c.stride, rows - r, head_dim - d);
       };
-      if (head_dim - d > L)
-        run.template operator()<kGradVectors>();
+      if (kGradVectors < X >> 2 && head_dim - d > 2 * L)
+        run.template operator()<kGradVectors<X>>();
+      else if (kGradVectors<X> > 1 && head_dim - d > L)
+        run.template operator() < kGradVectors<X><2 ? 1 : 2>();
       else
         run.template operator()<1>();
     }
