@@ -19,7 +19,8 @@ namespace tilewise::cli {
 namespace {
 
 struct Peaks {
-  int64_t tensor_bytes = 0;
+  int64_t forward_tensor_bytes = 0;  // inputs and output
+  int64_t tensor_bytes = 0;          // and gradients
   int64_t own_bytes = 0;  // counted: workspace, logsumexp, and matrices of the standard form
   int64_t forward_bytes = 0;
   int64_t total_bytes = 0;
@@ -34,6 +35,7 @@ Peaks measure_case(Implementation implementation, const Problem& problem, uint64
     const BenchData data(problem, seed, false);
     const auto contestant = make_contestant(implementation, problem, false, options);
     contestant->forward(data.forward_tensors());
+    peaks.forward_tensor_bytes = data.tensor_bytes();
     peaks.forward_bytes = measure::peak_resident_bytes() - start;
   }
   const BenchData data(problem, seed, true);
@@ -108,6 +110,7 @@ Json report_memory(ReportContext& context) {
                              {"length", length},
                              {"heads", 1},
                              {"implementation", implementation_name(implementation)},
+                             {"forward_tensor_bytes", peaks->forward_tensor_bytes},
                              {"tensor_bytes", peaks->tensor_bytes},
                              {"extra_bytes", peaks->own_bytes},
                              {"forward_peak_bytes", peaks->forward_bytes},

@@ -86,6 +86,13 @@ def curve(axis, rows, implementation, value, **style):
                   label=NAMES[implementation], **style)
 
 
+def label_outside(axes, text):
+    for axis in axes[:, 0]:
+        axis.set_ylabel(text)
+    for axis in axes[0]:
+        axis.set_xlabel("")
+
+
 def shared_legend(figure, axis, columns=4):
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=columns)
@@ -96,31 +103,30 @@ def exactness(report):
     if not errors:
         return None
     dtypes = list(dict.fromkeys(row["dtype"] for row in errors))
-    figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.3), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(9.4, 3.2), sharey=True)
     for axis, (error, naive, bound, title) in zip(axes, (
-            ("max_error", "naive_error", "max_bound", "largest error"),
-            ("rms_error", "naive_rms_error", "rms_bound", "RMS error"))):
+            ("max_error", "naive_error", "max_bound", "largest error / naive"),
+            ("rms_error", "naive_rms_error", "rms_bound", "RMS error / naive"))):
         ticks, labels, at = [], [], 0
         for dtype in dtypes:
-            rows = select(errors, dtype=dtype)
+            rows = [row for row in select(errors, dtype=dtype) if row[naive] > 0]
             places = [at + i for i in range(len(rows))]
-            axis.plot(places, [row[bound] for row in rows], "_", color=GRAY, markersize=11,
-                      label="bound")
-            axis.plot(places, [row[naive] for row in rows], "s", color=COLORS["standard"],
-                      markerfacecolor="none", markersize=6, label="naive")
-            axis.plot(places, [row[error] for row in rows], "o", color=COLORS["tilewise"],
-                      markersize=4.5, label="Tilewise")
+            axis.plot(places, [row[bound] / row[naive] for row in rows], "_", color="#111111",
+                      markersize=11, label="bound")
+            axis.bar(places, [row[error] / row[naive] for row in rows], width=0.55,
+                     color=COLORS["tilewise"], label="Tilewise", zorder=2)
             ticks += places
-            labels += [row["tensor"].replace("d", "d").upper().replace("D", "d") for row in rows]
-            axis.text(sum(places) / len(places), 1.0, dtype, ha="center", va="bottom", color=GRAY,
+            labels += ["O" if row["tensor"] == "o" else "d" + row["tensor"][1:].upper() for row in rows]
+            axis.text(at + (len(rows) - 1) / 2, 1.0, dtype, ha="center", va="bottom", color=GRAY,
                       transform=axis.get_xaxis_transform())
             at += len(rows) + 1
+        axis.axhline(1, color=COLORS["standard"], linewidth=1.2, label="naive", zorder=3)
         axis.set_xticks(ticks, labels)
-        axis.tick_params(axis="x", labelsize=7.5)
+        axis.tick_params(axis="x", labelsize=8)
         axis.grid(axis="x", visible=False)
-        axis.set_yscale("log")
         axis.set_title(title, pad=16)
-    axes[0].set_ylabel("distance from float64")
+        axis.set_ylim(bottom=0)
+    axes[0].set_ylabel("error, naive = 1")
     handles, labels = axes[0].get_legend_handles_labels()
     unique = dict(zip(labels, handles))
     figure.legend(unique.values(), unique.keys(), loc="outside upper center", ncols=3)
@@ -132,8 +138,8 @@ def runtime(report, dtype):
     if not rows:
         return None
     lengths = lengths_of(rows)
-    figure, axes = plt.subplots(1, 4, figsize=(10.4, 3.2), sharey=True)
-    for axis, (mask, key, title) in zip(axes, (
+    figure, axes = plt.subplots(2, 2, figsize=(9.4, 5.6), sharex=True, sharey=True)
+    for axis, (mask, key, title) in zip(axes.flat, (
             ("none", "forward_ms", "forward, full"), ("causal", "forward_ms", "forward, causal"),
             ("none", "total_ms", "forward + backward, full"),
             ("causal", "total_ms", "forward + backward, causal"))):
@@ -141,11 +147,10 @@ def runtime(report, dtype):
             curve(axis, select(rows, mask=mask), implementation,
                   lambda row, key=key: row[key] / row["heads"])
         length_axis(axis, lengths)
-        axis.tick_params(axis="x", labelsize=7)
         axis.set_title(title)
         log_axis(axis, milliseconds_text)
-    axes[0].set_ylabel("time of one head")
-    shared_legend(figure, axes[0])
+    label_outside(axes, "time of one head")
+    shared_legend(figure, axes[0, 0])
     return svg(figure, f"runtime-{dtype}")
 
 
@@ -154,8 +159,8 @@ def memory(report, dtype):
     if not rows:
         return None
     lengths = lengths_of(rows)
-    figure, axes = plt.subplots(1, 4, figsize=(10.4, 3.2), sharey=True)
-    for axis, (mask, key, title) in zip(axes, (
+    figure, axes = plt.subplots(2, 2, figsize=(9.4, 5.6), sharex=True, sharey=True)
+    for axis, (mask, key, title) in zip(axes.flat, (
             ("none", "forward_peak_bytes", "forward, full"),
             ("causal", "forward_peak_bytes", "forward, causal"),
             ("none", "total_peak_bytes", "forward + backward, full"),
@@ -163,16 +168,15 @@ def memory(report, dtype):
         of_mask = select(rows, mask=mask)
         for implementation in NAMES:
             curve(axis, of_mask, implementation, lambda row, key=key: row[key])
-        if key == "total_peak_bytes":
-            tensors = sorted((row["length"], row["tensor_bytes"])
-                             for row in select(of_mask, implementation="tilewise"))
-            axis.plot(*zip(*tensors), color=GRAY, linestyle=":", label="the tensors alone")
+        alone = "tensor_bytes" if key == "total_peak_bytes" else "forward_tensor_bytes"
+        tensors = sorted((row["length"], row[alone])
+                         for row in select(of_mask, implementation="tilewise"))
+        axis.plot(*zip(*tensors), color=GRAY, linestyle=":", label="the tensors alone")
         length_axis(axis, lengths)
-        axis.tick_params(axis="x", labelsize=7)
         axis.set_title(title)
         log_axis(axis, bytes_text)
-    axes[0].set_ylabel("peak resident memory")
-    shared_legend(figure, axes[2])
+    label_outside(axes, "peak resident memory")
+    shared_legend(figure, axes[1, 0])
     return svg(figure, f"memory-{dtype}")
 
 
@@ -180,7 +184,7 @@ def fraction(report):
     rows = select(report.get("runtime", []), implementation="tilewise")
     if not rows:
         return None
-    figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.2), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(9.4, 3.2), sharey=True)
     for axis, dtype in zip(axes, ("fp32", "bf16")):
         for mask, line in (("none", "-"), ("causal", "--")):
             of_case = select(rows, dtype=dtype, mask=mask)
@@ -201,7 +205,7 @@ def latency(report):
     rows = report.get("latency", [])
     if not rows:
         return None
-    figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.2), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(9.4, 3.2), sharey=True)
     lengths = lengths_of(rows)
     for axis, dtype in zip(axes, ("fp32", "bf16")):
         for shift, implementation in zip((0.94, 1.0, 1.06), NAMES):
@@ -229,9 +233,9 @@ def words(report):
     if not io_section:
         return None
     counts = io_section["counts"]
-    figure, axes = plt.subplots(1, 3, figsize=(10.4, 3.4))
+    figure, axes = plt.subplots(1, 3, figsize=(10, 3.4))
     for axis, algorithm_pass in zip(axes, ("forward", "backward")):
-        rows = select(counts, **{"pass": algorithm_pass, "mask": "none"})
+        rows = select(counts, **{"pass": algorithm_pass, "mask": "causal"})
         for implementation in NAMES:
             own = sorted(select(rows, implementation=implementation), key=lambda row: row["length"])
             x = [row["length"] for row in own]
@@ -243,7 +247,7 @@ def words(report):
         length_axis(axis, lengths_of(rows))
         axis.tick_params(axis="x", labelsize=7)
         axis.set_yscale("log")
-        axis.set_title(f"{algorithm_pass}, full")
+        axis.set_title(f"{algorithm_pass}, causal")
     axes[0].set_ylabel("words moved, one head")
     axes[0].legend(fontsize=7, loc="upper left")
 
@@ -270,7 +274,7 @@ def blocks(report):
     section = report.get("blocks")
     if not section:
         return None
-    figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.2))
+    figure, axes = plt.subplots(1, 2, figsize=(9.4, 3.2))
     for axis, key, label in ((axes[0], "query_tile", "queries of a tile, $B_r$"),
                              (axes[1], "key_tile", "keys of a tile, $B_c$")):
         points = select(section["points"], axis=key)
@@ -292,5 +296,5 @@ def blocks(report):
         other.set_ylabel("words moved, millions", color=COLORS["standard"])
         other.grid(visible=False)
         lines = axis.get_lines() + other.get_lines()
-        axis.legend(lines, [line.get_label() for line in lines], loc="best")
+    figure.legend(lines, [line.get_label() for line in lines], loc="outside upper center", ncols=2)
     return svg(figure, "blocks")

@@ -59,17 +59,17 @@ def machine_line(machine):
             f"copies at {machine['copy_gbytes_per_second']:.1f} GB/s.")
 
 
-def stops(report, section_name):
+def stops(report, section_name, dtype):
     """Where standard attention stops, in words."""
-    reasons = {}
+    first = {}
     for row in report["not_run"]:
-        if row["section"] == section_name and "implementation" in row:
-            key = (NAMES[row["implementation"]], row["dtype"])
-            length, reason = row["length"], row["reason"]
-            if key not in reasons or length < reasons[key][0]:
-                reasons[key] = (length, reason)
-    return "".join(f" {name} in {dtype} is not run from N = {length} on: {text(reason)}."
-                   for (name, dtype), (length, reason) in reasons.items())
+        if row["section"] == section_name and row.get("dtype") == dtype and "implementation" in row:
+            first.setdefault(row["implementation"], (row["length"], row["reason"]))
+    merged = {}
+    for implementation, stop in first.items():
+        merged.setdefault(stop, []).append(NAMES[implementation])
+    return "".join(f" Not run from N = {length} on: {' and '.join(names)}, because {text(reason)}."
+                   for (length, reason), names in merged.items())
 
 
 def summary(report):
@@ -108,10 +108,15 @@ def input_section(report):
     intro = (f"<p><code>{text(data['file'])}</code>{source}: batch {data['batch']}, {data['heads']} heads, "
              f"N = {data['length']}, head dim {data['head_dim']}, mask {text(data['mask'])}, gradient of the "
              f"output {text(data['grad_output'])}. {verdict}.</p>")
-    caption = (f"Distance of the output O and of the gradients from float64, {rows_text} compared. Filled: "
-               "Tilewise. Hollow: naive attention in the same dtype, which stores S and P in it. Dash: the "
-               "bound, max ≤ 2 naive + 2 ulp and RMS ≤ 1.1 naive (forward), 1.25 naive (backward), with an "
-               "allowance for chance that vanishes with the number of rows. Lower is better.")
+    caption = (f"Distance of the output O and of the gradients from float64, {rows_text} compared, over that of "
+               "naive attention in the same dtype, which stores S and P in it. Lower is better. Dash: the bound, "
+               "max ≤ 2 naive + 2 ulp and RMS ≤ 1.1 naive (forward), 1.25 naive (backward), with an allowance "
+               "for chance that vanishes with the number of rows.")
+    numbers = table(["", "", "max", "naive max", "RMS", "naive RMS"],
+                    [[text(row["dtype"]), text(row["tensor"]), f"{row['max_error']:.2e}",
+                      f"{row['naive_error']:.2e}", f"{row['rms_error']:.2e}", f"{row['naive_rms_error']:.2e}"]
+                     for row in errors])
+    numbers = f"<details><summary>The numbers</summary>{numbers}</details>"
     file_rows = [[text(row["tensor"]), f"{row['max_difference']:.1e}", f"{row['largest']:.2g}"]
                  for row in data["results_in_file"]]
     in_file = ("<p>The file also holds results that others computed. Their largest difference from our "
@@ -121,7 +126,8 @@ def input_section(report):
                   [[text(NAMES[row["implementation"]]), f"{row['forward_ms']:.2f} ms",
                     f"{row['backward_ms']:.2f} ms", bytes_text(round(row["extra_bytes"] / 1e3) * 1e3)]
                    for row in data["speed"]])
-    return section("Exact, on real input", intro, figure(figures.exactness(report), caption), in_file, speed)
+    return section("Exact, on real input", intro, figure(figures.exactness(report), caption), numbers,
+                   in_file, speed)
 
 
 def io_caption(report):
@@ -139,11 +145,11 @@ def page(report):
     runtime_caption = (
         "Median time of one head against length, both axes logarithmic (compare Figure 3, left, of Dao et al. "
         "2022). The three ran in turns, round by round, on the same inputs; heads in a call are chosen so that "
-        "every call takes about as long." + stops(report, "runtime"))
+        "every call takes about as long.")
     memory_caption = (
         "Peak resident memory of one head, batch 1, against length (compare Figure 3, right): each case ran in "
         "a process of its own, and what that process held before it began is subtracted. Dotted: inputs, "
-        "outputs and gradients alone, which nobody can do without." + stops(report, "memory"))
+        "outputs and gradients alone, which nobody can do without. A mask saves standard attention nothing.")
     blocks_data = report["blocks"]
     chosen = blocks_data["chosen"]
     blocks_caption = (
@@ -155,12 +161,14 @@ def page(report):
     parts = [
         input_section(report),
         section("At a glance", summary(report)),
-        section("Time", *(figure(figures.runtime(report, dtype), f"{dtype}. " + runtime_caption)
+        section("Time", *(figure(figures.runtime(report, dtype),
+                                 f"{dtype}. " + runtime_caption + stops(report, "runtime", dtype))
                           for dtype in ("fp32", "bf16"))),
         section("Fraction of peak", figure(
             figures.fraction(report), "Speed of Tilewise over the measured peak of the same arithmetic; FLOPs are "
             "those of the visible pairs only (2 products forward, 5 backward).")),
-        section("Memory", *(figure(figures.memory(report, dtype), f"{dtype}. " + memory_caption)
+        section("Memory", *(figure(figures.memory(report, dtype),
+                                   f"{dtype}. " + memory_caption + stops(report, "memory", dtype))
                             for dtype in ("fp32", "bf16"))),
         section("Latency", figure(
             figures.latency(report), "One causal forward, batch 1, "
