@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sched.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -54,8 +55,10 @@ TEST(CpuFeatures, NameIsTheKernels) {
 // A folder of small files that vanishes with the test.
 class Folder {
  public:
-  Folder() : path_(std::filesystem::path(testing::TempDir()) / "tilewise_cpu_features") {
-    std::filesystem::remove_all(path_);
+  Folder() {
+    std::string name = testing::TempDir() + "tilewise_cpu_features_XXXXXX";
+    if (mkdtemp(name.data()) == nullptr) std::abort();
+    path_ = name;
   }
   ~Folder() { std::filesystem::remove_all(path_); }
   void write(const std::string& name, const std::string& text) const {
