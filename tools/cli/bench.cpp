@@ -177,13 +177,12 @@ void print_result(const Options& options, const Problem& p, const Result& r) {
   const auto line = [](const char* name, const std::string& value) {
     fmt::print("{:<12}{}\n", name, value);
   };
-  const auto shape = [](int64_t length, int64_t heads, int64_t dim) {
-    return fmt::format("{} heads, length {}, dim {}", heads, length, dim);
-  };
   line("problem", fmt::format("{}, batch {}, mask {}, {}", dtype_name(p.dtype), p.max_batch,
                               p.mask.text(), pass_name(options.pass)));
-  line("queries", shape(p.max_query_length, p.query_heads, p.head_dim));
-  line("keys", shape(p.max_kv_length, p.kv_heads, p.value_dim));
+  line("queries",
+       fmt::format("{} heads, length {}, dim {}", p.query_heads, p.max_query_length, p.head_dim));
+  line("keys",
+       fmt::format("{} heads, length {}, value dim {}", p.kv_heads, p.max_kv_length, p.value_dim));
   line("ran", fmt::format("{} on {}, {} threads, {} rounds, seed {}",
                           implementation_name(options.implementation), r.isa, r.threads,
                           r.times.total.seconds().size(), options.seed));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Resident memory against length. Every case runs in a child process, whose peak (VmHWM) minus what
-// it had at its start is what attention needed: tensors, workspace, and all that nobody counted.
+// Resident memory against length. Every case runs in a child process, whose peak (VmHWM, which a
+// fork starts at what is resident then) minus what it had at its start is what attention needed:
+// tensors, workspace, and all that nobody counted.
 #include <malloc.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,7 +29,6 @@ struct Peaks {
 
 Peaks measure_case(Implementation implementation, const Problem& problem, uint64_t seed,
                    const PlanOptions& options) {
-  malloc_trim(0);  // what the parent had freed must not be used again unseen
   const int64_t start = measure::resident_bytes();
   Peaks peaks;
   {
@@ -55,6 +55,7 @@ std::optional<Result> in_child(const Work& work) {
   int ends[2];
   if (::pipe(ends) != 0) throw DeviceError("report: no pipe to a child process");
   std::fflush(nullptr);
+  malloc_trim(0);  // the child must not use unseen what was freed and is still resident
   const pid_t child = ::fork();
   if (child < 0) throw DeviceError("report: no child process could be started");
   if (child == 0) {
