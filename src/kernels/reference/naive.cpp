@@ -132,7 +132,11 @@ struct Naive {
   }
 
   // exp(S_j - x)
-  Real exp_minus(int64_t j, Real x) const { return std::exp((s[j] - unit * x) / unit); }
+  Real exp_minus(int64_t j, Real x) const {
+    if (start == 0) return std::exp(s[j] - x);
+    constexpr Real kLog2E = Real(1.44269504088896340735992468100189214L);
+    return std::exp2(s[j] * (kLog2E / unit) - x * kLog2E);
+  }
 
   const Inputs& in;
   DType dtype, lse_dtype;
