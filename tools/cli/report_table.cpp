@@ -54,11 +54,11 @@ void print_speed(const Json& report) {
     if (row["implementation"] == "standard") longest_standard = std::max(longest_standard, length);
   }
   fmt::print(
-      "\nForward and backward, head dim {}; \"standard\", \"megatron\": their time or peak "
-      "memory over Tilewise's\n",
+      "\nForward and backward of one head, head dim {}; standard attention and Megatron's form as "
+      "multiples\n",
       report["head_dim"].get<int>());
   fmt::print("{:<7}{:<8}{:>8}{:>11}{:>9}{:>9}{:>11}{:>11}{:>11}{:>11}\n", "dtype", "mask", "length",
-             "ms/head", "fwd/peak", "bwd/peak", "standard", "megatron", "memory", "standard");
+             "time, ms", "fwd/peak", "bwd/peak", "standard", "megatron", "memory", "std memory");
   for (const Json& row : runtime) {
     const auto length = row["length"].get<int64_t>();
     if (row["implementation"] != "tilewise" || (length != longest && length != longest_standard)) {

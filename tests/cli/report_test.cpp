@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+// The main job on the shortest lengths: report.json, and the page that Python makes of it.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+
+#include "cli/program.h"
+#include "io/safetensors.h"
+
+namespace tilewise::cli {
+namespace {
+
+using Json = nlohmann::json;
+
+const std::string kSource = TILEWISE_SOURCE_DIR;
+const std::string kLayer = kSource + "/data/gpt_layer.safetensors";
+
+// One report serves all tests of it.
+class Report : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    directory_ = new io::TemporaryDirectory;
+    const Outcome outcome = run_tilewise({"report", "--output", folder(), "--input", kLayer,
+                                          "--quick", "--max-length", "256", "--threads", "2"});
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+    table_ = outcome.out;
+    report_ = Json::parse(io::read_bytes(folder() + "/report.json"));
+  }
+  static void TearDownTestSuite() {
+    delete directory_;
+    directory_ = nullptr;
+  }
+  static std::string folder() { return directory_->file("report"); }
+
+  static inline io::TemporaryDirectory* directory_ = nullptr;
+  static inline std::string table_;
+  static inline Json report_;
+};
+
+std::set<std::string> values(const Json& rows, const char* key) {
+  std::set<std::string> result;
+  for (const Json& row : rows) result.insert(row[key].get<std::string>());
+  return result;
+}
+
+using Names = std::set<std::string>;
+
+TEST_F(Report, NamesItsMachineAndSchema) {
+  EXPECT_EQ(report_["schema"], 1);
+  EXPECT_TRUE(report_["quick"].get<bool>());
+  for (const char* dtype : {"fp32", "bf16"}) {
+    EXPECT_GT(report_["machine"]["peak_gflops_before"][dtype].get<double>(), 0);
+    EXPECT_GT(report_["machine"]["peak_gflops_after"][dtype].get<double>(), 0);
+  }
+  EXPECT_EQ(report_["machine"]["threads"], 2);
+}
+
+TEST_F(Report, RealInputIsWithinTheBoundInEveryDtype) {
+  const Json& input = report_["input"];
+  EXPECT_EQ(input["mask"], "causal");
+  EXPECT_TRUE(input["all_rows"].get<bool>());
+  EXPECT_EQ(input["errors"].size(), 4U * 4U);
+  EXPECT_EQ(values(input["errors"], "dtype"), (Names{"fp32", "bf16", "fp16", "fp64"}));
+  EXPECT_EQ(values(input["errors"], "tensor"), (Names{"o", "dq", "dk", "dv"}));
+  for (const Json& row : input["errors"]) EXPECT_TRUE(row["within_bound"].get<bool>()) << row;
+  // The file's results are float64 of an independent program, rounded to fp32 once.
+  EXPECT_EQ(input["results_in_file"].size(), 4U);
+  for (const Json& row : input["results_in_file"]) {
+    EXPECT_LE(row["max_difference"].get<double>(), 1e-7 * row["largest"].get<double>()) << row;
+  }
+}
+
+TEST_F(Report, TimesAndMemoryOfEveryImplementation) {
+  const Names implementations = {"tilewise", "standard", "megatron"};
+  // 2 dtypes, 2 masks, lengths 128 and 256.
+  for (const char* section : {"runtime", "memory"}) {
+    const Json& rows = report_[section];
+    EXPECT_EQ(rows.size(), 2U * 2U * 2U * 3U) << section;
+    EXPECT_EQ(values(rows, "implementation"), implementations);
+    EXPECT_EQ(values(rows, "dtype"), (Names{"fp32", "bf16"}));
+    EXPECT_EQ(values(rows, "mask"), (Names{"none", "causal"}));
+  }
+  for (const Json& row : report_["runtime"]) {
+    EXPECT_GT(row["forward_ms"].get<double>(), 0);
+    EXPECT_GT(row["backward_ms"].get<double>(), 0);
+    EXPECT_GE(row["rounds"].get<int>(), 2);
+  }
+  for (const Json& row : report_["memory"]) {
+    EXPECT_GT(row["total_peak_bytes"].get<int64_t>(), row["tensor_bytes"].get<int64_t>() / 2);
+    EXPECT_GE(row["total_peak_bytes"].get<int64_t>(), row["forward_peak_bytes"].get<int64_t>());
+  }
+  EXPECT_EQ(values(report_["latency"], "implementation"), implementations);
+  for (const Json& row : report_["latency"]) {
+    EXPECT_GE(row["p99_us"].get<double>(), row["median_us"].get<double>());
+    EXPECT_GE(row["calls"].get<int>(), 100);
+  }
+}
+
+TEST_F(Report, CountsEqualTheFormula) {
+  const Json& counts = report_["io"]["counts"];
+  EXPECT_EQ(counts.size(), 2U * 2U * 3U * 2U);
+  for (const Json& row : counts) {
+    EXPECT_TRUE(row["equal"].get<bool>()) << row;
+    EXPECT_EQ(row["formula_words"], row["counted_words"]) << row;
+  }
+  for (const Json& point : report_["io"]["cache"]["points"]) {
+    EXPECT_GE(point["tiled_words"].get<double>(), point["lower_bound_words"].get<double>());
+  }
+}
+
+TEST_F(Report, WordsFallAsQueryTilesGrow) {
+  int64_t before = INT64_MAX;
+  for (const Json& point : report_["blocks"]["points"]) {
+    if (point["axis"] != "query_tile") continue;
+    EXPECT_LT(point["words"].get<int64_t>(), before);
+    before = point["words"].get<int64_t>();
+  }
+  EXPECT_LT(before, INT64_MAX);
+}
+
+TEST_F(Report, PrintsATable) {
+  for (const char* text : {"naive RMS", "megatron", "Latency", "counts equal the formula"}) {
+    EXPECT_NE(table_.find(text), std::string::npos) << text;
+  }
+  EXPECT_EQ(table_.find("BEYOND"), std::string::npos);
+}
+
+size_t count(const std::string& text, const std::string& part) {
+  size_t result = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++result;
+  return result;
+}
+
+TEST_F(Report, PageHasEveryFigureInOneFile) {
+  std::string python = kSource + "/.venv/bin/python";
+  if (!std::filesystem::exists(python)) {
+    if (std::system("python3 -c 'import matplotlib' 2>/dev/null") != 0) {
+      GTEST_SKIP() << "no .venv, and no python3 with matplotlib";
+    }
+    python = "python3";
+  }
+  const std::string command = python + " " + kSource + "/tools/report/page.py " + folder();
+  ASSERT_EQ(std::system((command + " >/dev/null").c_str()), 0) << command;
+  const std::string page = io::read_bytes(folder() + "/index.html");
+  // Errors, 2 of time, fraction of peak, 2 of memory, latency, words, tile sizes.
+  EXPECT_EQ(count(page, "<svg"), 9U);
+  EXPECT_EQ(count(page, "<figcaption>"), 9U);
+  EXPECT_EQ(count(page, "src="), 0U);
+  EXPECT_EQ(count(page, "<link"), 0U);
+  EXPECT_NE(page.find("All 16 results are within the bound"), std::string::npos);
+  EXPECT_EQ(page.find("nan"), std::string::npos);
+}
+
+TEST(ReportErrors, UnwritableFolderIsKnownBeforeMeasuring) {
+  const Outcome outcome = run_tilewise({"report", "--output", "/proc/nowhere", "--quick"});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_NE(outcome.err.find("/proc/nowhere"), std::string::npos) << outcome.err;
+}
+
+TEST(ReportErrors, InputWithoutValues) {
+  const io::TemporaryDirectory directory;
+  const io::Array q(DType::kFloat32, {1, 1, 4, 8});
+  io::write_safetensors(directory.file("in.safetensors"), {{"q", &q}, {"k", &q}});
+  const Outcome outcome =
+      run_tilewise({"report", "--output", directory.file("out"), "--input",
+                    directory.file("in.safetensors"), "--quick", "--max-length", "128"});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_NE(outcome.err.find("tensor \"v\" is missing"), std::string::npos) << outcome.err;
+  EXPECT_FALSE(std::filesystem::exists(directory.file("out/report.json")));
+}
+
+}  // namespace
+}  // namespace tilewise::cli
