@@ -19,28 +19,6 @@ using Json = nlohmann::json;
 const std::string kSource = TILEWISE_SOURCE_DIR;
 const std::string kLayer = kSource + "/data/gpt_layer.safetensors";
 
-// One report serves all tests of it.
-class Report : public testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    directory_ = new io::TemporaryDirectory;
-    const Outcome outcome = run_tilewise({"report", "--output", folder(), "--input", kLayer,
-                                          "--quick", "--max-length", "256", "--threads", "2"});
-    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
-    table_ = outcome.out;
-    report_ = Json::parse(io::read_bytes(folder() + "/report.json"));
-  }
-  static void TearDownTestSuite() {
-    delete directory_;
-    directory_ = nullptr;
-  }
-  static std::string folder() { return directory_->file("report"); }
-
-  static inline io::TemporaryDirectory* directory_ = nullptr;
-  static inline std::string table_;
-  static inline Json report_;
-};
-
 std::set<std::string> values(const Json& rows, const char* key) {
   std::set<std::string> result;
   for (const Json& row : rows) result.insert(row[key].get<std::string>());
@@ -49,18 +27,18 @@ std::set<std::string> values(const Json& rows, const char* key) {
 
 using Names = std::set<std::string>;
 
-TEST_F(Report, NamesItsMachineAndSchema) {
-  EXPECT_EQ(report_["schema"], 1);
-  EXPECT_TRUE(report_["quick"].get<bool>());
+void check_machine(const Json& report) {
+  EXPECT_EQ(report["schema"], 1);
+  EXPECT_TRUE(report["quick"].get<bool>());
   for (const char* dtype : {"fp32", "bf16"}) {
-    EXPECT_GT(report_["machine"]["peak_gflops_before"][dtype].get<double>(), 0);
-    EXPECT_GT(report_["machine"]["peak_gflops_after"][dtype].get<double>(), 0);
+    EXPECT_GT(report["machine"]["peak_gflops_before"][dtype].get<double>(), 0);
+    EXPECT_GT(report["machine"]["peak_gflops_after"][dtype].get<double>(), 0);
   }
-  EXPECT_EQ(report_["machine"]["threads"], 2);
+  EXPECT_EQ(report["machine"]["threads"], 2);
 }
 
-TEST_F(Report, RealInputIsWithinTheBoundInEveryDtype) {
-  const Json& input = report_["input"];
+void check_real_input(const Json& report) {
+  const Json& input = report["input"];
   EXPECT_EQ(input["mask"], "causal");
   EXPECT_TRUE(input["all_rows"].get<bool>());
   EXPECT_EQ(input["errors"].size(), 4U * 4U);
@@ -74,47 +52,47 @@ TEST_F(Report, RealInputIsWithinTheBoundInEveryDtype) {
   }
 }
 
-TEST_F(Report, TimesAndMemoryOfEveryImplementation) {
+void check_times_and_memory(const Json& report) {
   const Names implementations = {"tilewise", "standard", "megatron"};
   // 2 dtypes, 2 masks, lengths 128 and 256.
   for (const char* section : {"runtime", "memory"}) {
-    const Json& rows = report_[section];
+    const Json& rows = report[section];
     EXPECT_EQ(rows.size(), 2U * 2U * 2U * 3U) << section;
     EXPECT_EQ(values(rows, "implementation"), implementations);
     EXPECT_EQ(values(rows, "dtype"), (Names{"fp32", "bf16"}));
     EXPECT_EQ(values(rows, "mask"), (Names{"none", "causal"}));
   }
-  for (const Json& row : report_["runtime"]) {
+  for (const Json& row : report["runtime"]) {
     EXPECT_GT(row["forward_ms"].get<double>(), 0);
     EXPECT_GT(row["backward_ms"].get<double>(), 0);
     EXPECT_GE(row["rounds"].get<int>(), 2);
   }
-  for (const Json& row : report_["memory"]) {
+  for (const Json& row : report["memory"]) {
     EXPECT_GT(row["total_peak_bytes"].get<int64_t>(), row["tensor_bytes"].get<int64_t>() / 2);
     EXPECT_GE(row["total_peak_bytes"].get<int64_t>(), row["forward_peak_bytes"].get<int64_t>());
   }
-  EXPECT_EQ(values(report_["latency"], "implementation"), implementations);
-  for (const Json& row : report_["latency"]) {
+  EXPECT_EQ(values(report["latency"], "implementation"), implementations);
+  for (const Json& row : report["latency"]) {
     EXPECT_GE(row["p99_us"].get<double>(), row["median_us"].get<double>());
     EXPECT_GE(row["calls"].get<int>(), 100);
   }
 }
 
-TEST_F(Report, CountsEqualTheFormula) {
-  const Json& counts = report_["io"]["counts"];
+void check_counts(const Json& report) {
+  const Json& counts = report["io"]["counts"];
   EXPECT_EQ(counts.size(), 2U * 2U * 3U * 2U);
   for (const Json& row : counts) {
     EXPECT_TRUE(row["equal"].get<bool>()) << row;
     EXPECT_EQ(row["formula_words"], row["counted_words"]) << row;
   }
-  for (const Json& point : report_["io"]["cache"]["points"]) {
+  for (const Json& point : report["io"]["cache"]["points"]) {
     EXPECT_GE(point["tiled_words"].get<double>(), point["lower_bound_words"].get<double>());
   }
 }
 
-TEST_F(Report, WordsFallAsQueryTilesGrow) {
+void check_tile_sizes(const Json& report) {
   int64_t before = INT64_MAX;
-  for (const Json& point : report_["blocks"]["points"]) {
+  for (const Json& point : report["blocks"]["points"]) {
     if (point["axis"] != "query_tile") continue;
     EXPECT_LT(point["words"].get<int64_t>(), before);
     before = point["words"].get<int64_t>();
@@ -122,11 +100,11 @@ TEST_F(Report, WordsFallAsQueryTilesGrow) {
   EXPECT_LT(before, INT64_MAX);
 }
 
-TEST_F(Report, PrintsATable) {
+void check_table(const std::string& table) {
   for (const char* text : {"naive RMS", "megatron", "Latency", "counts equal the formula"}) {
-    EXPECT_NE(table_.find(text), std::string::npos) << text;
+    EXPECT_NE(table.find(text), std::string::npos) << text;
   }
-  EXPECT_EQ(table_.find("BEYOND"), std::string::npos);
+  EXPECT_EQ(table.find("BEYOND"), std::string::npos);
 }
 
 size_t count(const std::string& text, const std::string& part) {
@@ -135,7 +113,7 @@ size_t count(const std::string& text, const std::string& part) {
   return result;
 }
 
-TEST_F(Report, PageHasEveryFigureInOneFile) {
+void check_page(const std::string& folder) {
   std::string python = kSource + "/.venv/bin/python";
   if (!std::filesystem::exists(python)) {
     if (std::system("python3 -c 'import matplotlib' 2>/dev/null") != 0) {
@@ -143,9 +121,9 @@ TEST_F(Report, PageHasEveryFigureInOneFile) {
     }
     python = "python3";
   }
-  const std::string command = python + " " + kSource + "/tools/report/page.py " + folder();
+  const std::string command = python + " " + kSource + "/tools/report/page.py " + folder;
   ASSERT_EQ(std::system((command + " >/dev/null").c_str()), 0) << command;
-  const std::string page = io::read_bytes(folder() + "/index.html");
+  const std::string page = io::read_bytes(folder + "/index.html");
   // Errors, 2 of time, fraction of peak, 2 of memory, latency, words, tile sizes.
   EXPECT_EQ(count(page, "<svg"), 9U);
   EXPECT_EQ(count(page, "<figcaption>"), 9U);
@@ -153,6 +131,23 @@ TEST_F(Report, PageHasEveryFigureInOneFile) {
   EXPECT_EQ(count(page, "<link"), 0U);
   EXPECT_NE(page.find("All 16 results are within the bound"), std::string::npos);
   EXPECT_EQ(page.find("nan"), std::string::npos);
+}
+
+// One test, because a report takes seconds and every test is a process.
+TEST(Report, ShortestReportIsCompleteAndItsPageToo) {
+  const io::TemporaryDirectory directory;
+  const std::string folder = directory.file("report");
+  const Outcome outcome = run_tilewise({"report", "--output", folder, "--input", kLayer, "--quick",
+                                        "--max-length", "256", "--threads", "2"});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const Json report = Json::parse(io::read_bytes(folder + "/report.json"));
+  check_machine(report);
+  check_real_input(report);
+  check_times_and_memory(report);
+  check_counts(report);
+  check_tile_sizes(report);
+  check_table(outcome.out);
+  check_page(folder);
 }
 
 TEST(ReportErrors, UnwritableFolderIsKnownBeforeMeasuring) {

@@ -95,7 +95,7 @@ Json machine_json(const Plan& plan, const std::vector<Peak>& peaks) {
   return result;
 }
 
-Json measure_all(const Options& options, Progress& progress) {
+Json measure_all(const Options& options, const ReportInput* input, Progress& progress) {
   const auto start = Clock::now();
   ReportContext context;
   context.is_quick = options.is_quick;
@@ -125,9 +125,7 @@ Json measure_all(const Options& options, Progress& progress) {
     context.peaks = measure_peaks(plan);
     return machine_json(plan, context.peaks);
   });
-  if (!options.input.empty()) {
-    section("input", [&] { return report_input(context, options.input, options.mask); });
-  }
+  if (input != nullptr) section("input", [&] { return report_input(context, *input); });
   section("runtime", [&] { return report_runtime(context); });
   section("memory", [&] { return report_memory(context); });
   section("latency", [&] { return report_latency(context); });
@@ -150,12 +148,14 @@ void make_report(Options options, int& exit_code) {
   std::error_code error;
   std::filesystem::create_directories(options.output, error);
   const std::string path = options.output + "/report.json";
-  io::AtomicFile file(path);  // a bad path is known before anything is measured
+  io::AtomicFile file(path);  // bad files are known before anything is measured
+  const auto input =
+      options.input.empty() ? nullptr : load_report_input(options.input, options.mask);
 
   Json report;
   {
     Progress progress("report", 7);
-    report = measure_all(options, progress);
+    report = measure_all(options, input.get(), progress);
   }
   Json object = {{"schema", 1}, {"command", "report"}};
   object.update(report);

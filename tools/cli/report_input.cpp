@@ -2,6 +2,7 @@
 // Real input: how exact the results are, and how long they take.
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <optional>
 #include <utility>
 
@@ -17,15 +18,19 @@
 #include "verify/case_memory.h"
 
 namespace tilewise::cli {
-namespace {
 
-struct Input {
+struct ReportInput {
+  std::shared_ptr<const io::SafetensorsFile> file;
   io::Array query, key, value;
   std::optional<io::Array> grad_output;
   DType dtype = DType::kFloat32;  // of the query in the file
   Mask mask;
   std::optional<double> scale;
 };
+
+namespace {
+
+using Input = ReportInput;
 
 io::Array load(const io::SafetensorsFile& file, const std::string& name) {
   const io::TensorInfo* info = file.find(name);
@@ -44,22 +49,6 @@ io::Array load(const io::SafetensorsFile& file, const std::string& name) {
 std::string metadata(const io::SafetensorsFile& file, const std::string& key) {
   const auto found = file.metadata().find(key);
   return found == file.metadata().end() ? "" : found->second;
-}
-
-Input load_input(const io::SafetensorsFile& file, const std::string& mask_text) {
-  Input input{load(file, "q"), load(file, "k"), load(file, "v"), {}, {}, {}, {}};
-  if (file.find("do") != nullptr) input.grad_output = load(file, "do");
-  input.dtype = *input.query.dtype();
-  const std::string own_mask = metadata(file, "mask");
-  input.mask = !mask_text.empty()  ? mask_from_text(mask_text)
-               : !own_mask.empty() ? mask_from_text(own_mask)
-                                   : causal();
-  if (const std::string scale = metadata(file, "scale"); !scale.empty()) {
-    char* end = nullptr;
-    const double value = std::strtod(scale.c_str(), &end);
-    if (*end == '\0') input.scale = value;
-  }
-  return input;
 }
 
 Problem problem_of(const Input& input, DType dtype) {
@@ -143,7 +132,10 @@ Json speed(ReportContext& context, const Problem& problem, const BenchData& data
   Json result = Json::array();
   std::vector<std::unique_ptr<Contestant>> contestants;
   std::vector<Contestant*> pointers;
+  std::vector<Implementation> names;
   for (const Implementation implementation : kRivals) {
+    if (!is_feasible(context, "input", implementation, problem)) continue;
+    names.push_back(implementation);
     contestants.push_back(make_contestant(implementation, problem, true, context.plan));
     pointers.push_back(contestants.back().get());
   }
@@ -151,7 +143,7 @@ Json speed(ReportContext& context, const Problem& problem, const BenchData& data
   for (size_t i = 0; i < times.size(); ++i) {
     const double forward = times[i].forward.median(), backward = times[i].backward.median();
     result.push_back(
-        {{"implementation", implementation_name(kRivals[i])},
+        {{"implementation", implementation_name(names[i])},
          {"forward_ms", forward * 1e3},
          {"backward_ms", backward * 1e3},
          {"forward_gflops", forward_flops(problem) / forward * 1e-9},
@@ -164,9 +156,28 @@ Json speed(ReportContext& context, const Problem& problem, const BenchData& data
 
 }  // namespace
 
-Json report_input(ReportContext& context, const std::string& path, const std::string& mask_text) {
-  const io::SafetensorsFile file(path);
-  const Input input = load_input(file, mask_text);
+std::shared_ptr<const ReportInput> load_report_input(const std::string& path,
+                                                     const std::string& mask_text) {
+  const auto file = std::make_shared<const io::SafetensorsFile>(path);
+  auto input = std::make_shared<ReportInput>(
+      ReportInput{file, load(*file, "q"), load(*file, "k"), load(*file, "v"), {}, {}, {}, {}});
+  if (file->find("do") != nullptr) input->grad_output = load(*file, "do");
+  input->dtype = *input->query.dtype();
+  const std::string own_mask = metadata(*file, "mask");
+  input->mask = !mask_text.empty()  ? mask_from_text(mask_text)
+                : !own_mask.empty() ? mask_from_text(own_mask)
+                                    : causal();
+  if (const std::string scale = metadata(*file, "scale"); !scale.empty()) {
+    char* end = nullptr;
+    const double value = std::strtod(scale.c_str(), &end);
+    if (*end == '\0') input->scale = value;
+  }
+  (void)problem_of(*input, input->dtype);
+  return input;
+}
+
+Json report_input(ReportContext& context, const ReportInput& input) {
+  const io::SafetensorsFile& file = *input.file;
   Json result;
   Json errors = Json::array();
   for (const DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat16, DType::kFloat64}) {
@@ -183,7 +194,7 @@ Json report_input(ReportContext& context, const std::string& path, const std::st
     const auto tilewise = make_contestant(Implementation::kTilewise, problem, true, context.plan);
     if (dtype == input.dtype) {                   // before rows of the gradient are set to zero
       tilewise->forward(data.forward_tensors());  // the first to look at the shapes
-      result = {{"file", path},
+      result = {{"file", file.path()},
                 {"source", metadata(file, "source")},
                 {"batch", problem.max_batch},
                 {"heads", problem.query_heads},

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -47,10 +48,13 @@ inline constexpr Implementation kRivals[] = {Implementation::kTilewise, Implemen
 [[nodiscard]] bool is_feasible(ReportContext& context, const std::string& section,
                                Implementation implementation, const Problem& problem);
 
-// The tensors of a file: errors of O and the gradients in every dtype, Tilewise and naive, and the
-// speed on it. `mask_text`: empty for the file's own (metadata "mask"), else causal.
-[[nodiscard]] Json report_input(ReportContext& context, const std::string& file,
-                                const std::string& mask_text);
+// The tensors of a file. `mask_text`: empty for the file's own (metadata "mask"), else causal.
+// Throws InvalidArgument for what is not attention.
+struct ReportInput;
+[[nodiscard]] std::shared_ptr<const ReportInput> load_report_input(const std::string& file,
+                                                                   const std::string& mask_text);
+// Errors of O and the gradients in every dtype, Tilewise and naive, and the speed.
+[[nodiscard]] Json report_input(ReportContext& context, const ReportInput& input);
 // Forward and backward against length.
 [[nodiscard]] Json report_runtime(ReportContext& context);
 // Resident memory against length, each case in a process of its own.
