@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "verify/experiment.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <exception>
@@ -41,13 +42,13 @@ Expectation expect(const char* name, Result kind, const Tensor& tensor,
   return result;
 }
 
-Comparison compare(const Expectation& e) {
+Comparison compare(const Expectation& e, double largest_lse) {
   const std::vector<double> actual = dense(e.tensor);
   Comparison result;
   result.name = e.name;
   result.naive = e.naive;
   result.error = deviation(actual, e.reference, e.tensor.dtype, e.tensor.shape[3]);
-  result.allowed = bound(e.kind, e.tensor.dtype, e.naive);
+  result.allowed = bound(e.kind, e.tensor.dtype, e.naive, largest_lse);
   const int64_t at = result.error.misplaced >= 0 ? result.error.misplaced : result.error.worst;
   if (at < 0) return result;
   result.actual = actual[at];
@@ -93,6 +94,9 @@ struct Experiment::State {
       naive.push_back(naive_forward_rows(in, rows, start));
       naive_grad.push_back(naive_backward_rows(in, rows, start));
     }
+    for (double lse : exact.logsumexp) {
+      if (std::isfinite(lse)) largest_lse = std::max(largest_lse, std::abs(lse));
+    }
     const auto add_output = [&](const char* name, Result kind, const Tensor& tensor,
                                 std::vector<double> Outputs::*member) {
       forward_results.push_back(expect(name, kind, tensor, exact.*member, naive, member));
@@ -127,7 +131,7 @@ struct Experiment::State {
   // False, with the reason in verdict, at the first pass whose results are wrong.
   bool judge(const std::vector<Expectation>& results, Verdict& verdict) const {
     for (const Expectation& e : results) {
-      verdict.comparisons.push_back(compare(e));
+      verdict.comparisons.push_back(compare(e, largest_lse));
       if (verdict.failure.empty() && !verdict.comparisons.back().passed()) {
         verdict.failure = verdict.comparisons.back().text();
       }
@@ -141,6 +145,7 @@ struct Experiment::State {
 
   Case problem_case;
   CaseMemory memory;
+  double largest_lse = 0;
   std::vector<Expectation> forward_results, backward_results;
 };
 

@@ -76,16 +76,21 @@ Deviation deviation(const std::vector<double>& actual, const std::vector<double>
   return result;
 }
 
-Bound bound(Result result, DType dtype, const Deviation& naive) {
+Bound bound(Result result, DType dtype, const Deviation& naive, double largest_lse) {
   const bool is_logsumexp = result == Result::kLogsumexp;
+  const bool is_gradient = result == Result::kGradient;
+  const DType arithmetic = dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
   double unit = ulp(dtype, std::max(naive.largest_reference, is_logsumexp ? 1.0 : 0.0));
   if (dtype == DType::kBFloat16 || dtype == DType::kFloat32) unit = std::max(unit, 0x1p-126);
   const double sampling = 1 / std::sqrt(naive.effective_rows);
   const double chance = 1 + 2 * sampling;
-  const double factor = result == Result::kGradient ? 1.25 : 1.1;
-  const double infinity = std::numeric_limits<double>::infinity();
-  return {2 * chance * naive.max + 2 * unit,
-          is_logsumexp ? infinity : factor * chance * naive.rms + sampling * unit};
+  const double factor = is_gradient ? 1.25 : 1.1;
+  const double lse_rounding =
+      is_gradient ? ulp(arithmetic, largest_lse) * naive.largest_reference * sampling : 0;
+  const double rms = factor * chance * naive.rms + sampling * unit +
+                     ulp(arithmetic, naive.largest_reference) / 4 + lse_rounding;
+  return {2 * chance * naive.max + 2 * unit + lse_rounding,
+          is_logsumexp ? std::numeric_limits<double>::infinity() : rms};
 }
 
 Deviation worse_of(const Deviation& a, const Deviation& b) {

@@ -10,6 +10,9 @@
 namespace tilewise::reference {
 namespace {
 
+constexpr long double kLog2E = 1.44269504088896340735992468100189214L;
+constexpr long double kLn2 = 0.693147180559945309417232121458176568L;
+
 int64_t offset(const Tensor& t, int64_t b, int64_t h, int64_t i, int64_t c) {
   return b * t.strides[0] + h * t.strides[1] + i * t.strides[2] + c * t.strides[3];
 }
@@ -30,7 +33,8 @@ struct Naive {
         lse_dtype(dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32),
         start(start_part),
         unit(Real(1 + start_part)),
-        delta_from_output(start_part > 0),
+        is_variant(start_part > 0),
+        exponent(is_variant ? Real(kLog2E) : Real(1)),
         kv_length(inputs.key.shape[2]),
         d(inputs.query.shape[3]),
         e(inputs.value.shape[3]) {}
@@ -96,7 +100,7 @@ struct Naive {
         score += bias;
       }
       keys.push_back(j);
-      s[j] = Real(stored(dtype, unit * score));
+      s[j] = Real(stored(dtype, unit * score)) * (exponent / unit);
     }
   }
 
@@ -105,20 +109,24 @@ struct Naive {
                   in.bias.shape[2] == 1 ? 0 : i, j);
   }
 
-  // exp(S - m) and its sum; returns m + log of the sum as stored.
+  // exp(S - m) and its sum; returns LSE = m + log of the sum as stored.
   Real softmax(std::vector<Real>& p, Real& sum) const {
     Real m = -std::numeric_limits<Real>::infinity();
-    for (int64_t j : keys) m = std::max(m, s[j] / unit);
+    for (int64_t j : keys) m = std::max(m, s[j]);
     m += Real(start);
     p.assign(kv_length, 0);
     sum = 0;
     Real stored_sum = 0;
     for (int64_t j : keys) {
-      sum += p[j] = exp_minus(j, m);
+      sum += p[j] = power(s[j] - m);
       stored_sum += Real(stored(dtype, p[j]));
     }
-    return keys.empty() ? m : Real(m + std::log(stored_sum));
+    if (keys.empty()) return m;
+    return is_variant ? Real(m + std::log2(stored_sum)) * Real(kLn2) : m + std::log(stored_sum);
   }
+
+  // Of the base that s is in.
+  Real power(Real x) const { return is_variant ? std::exp2(x) : std::exp(x); }
 
   // O of the row, stored, from exp(S - m) and its sum.
   std::vector<Real> output(const std::vector<Real>& p, Real sum) const {
@@ -131,24 +139,18 @@ struct Naive {
     return o;
   }
 
-  // exp(S_j - x)
-  Real exp_minus(int64_t j, Real x) const {
-    if (start == 0) return std::exp(s[j] - x);
-    constexpr Real kLog2E = Real(1.44269504088896340735992468100189214L);
-    return std::exp2(s[j] * (kLog2E / unit) - x * kLog2E);
-  }
-
   const Inputs& in;
   DType dtype, lse_dtype;
   double start;
   Real unit;  // S is stored as unit * score
-  bool delta_from_output;
+  bool is_variant;
+  Real exponent;  // log2(e) where powers are of 2
   int64_t kv_length, d, e;
   int64_t batch = -1, head = -1, kv_head = -1;
   std::vector<Real> k, v;     // (head_dim, kv_length), (value_dim, kv_length)
   std::vector<Real> k_rows;   // (kv_length, head_dim)
   std::vector<int64_t> keys;  // visible
-  std::vector<Real> s;        // (kv_length), unit * S
+  std::vector<Real> s;        // (kv_length), exponent * S
 };
 
 template <class Real>
@@ -191,11 +193,11 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows, double sta
     Real delta = 0;
     std::vector<Real> dp(kv_length);
     for (int64_t j : naive.keys) {
-      p[j] = Real(stored(naive.dtype, naive.exp_minus(j, lse)));
+      p[j] = Real(stored(naive.dtype, naive.power(naive.s[j] - lse * naive.exponent)));
       dp[j] = Real(stored(naive.dtype, dots[j]));
-      if (!naive.delta_from_output) delta += p[j] * dp[j];
+      if (!naive.is_variant) delta += p[j] * dp[j];
     }
-    if (naive.delta_from_output) {
+    if (naive.is_variant) {
       for (int64_t c = 0; c < e; ++c) delta = std::fma(do_i[c], o_i[c], delta);
     }
     if (in.grad_logsumexp.data != nullptr) {

@@ -19,10 +19,10 @@ namespace tilewise::reference {
 // Results are rounded to the dtype (logsumexp and grad_bias to float32, or float64).
 // `start` in (0, 1) gives other samples of the naive error, from variants that are as naive: the
 // first index of every dot product and row sum is moved by that part of its length, cyclically; S
-// is stored in units of 1 / (1 + start) and its exponential is a power of two, so that it is
-// rounded elsewhere; m is larger by start; and the backward has rowsum(dO * O), with the stored O,
-// in place of rowsum(P * dP), as in the paper's Algorithm 4, with fused multiply-adds, so that
-// dP - delta does not cancel exactly only because both were rounded alike.
+// is stored in units of 1 / (1 + start), so that it is rounded elsewhere; exponentials are powers
+// of two, and m is larger by start; and the backward has rowsum(dO * O), with the stored O, in
+// place of rowsum(P * dP), as in the paper's Algorithm 4, with fused multiply-adds, so that dP -
+// delta does not cancel exactly only because both were rounded alike.
 [[nodiscard]] Outputs naive_forward_rows(const Inputs& inputs, const std::vector<Row>& rows,
                                          double start = 0);
 [[nodiscard]] Gradients naive_backward_rows(const Inputs& inputs, const std::vector<Row>& rows,
