@@ -14,7 +14,7 @@
 
 #if defined(__SANITIZE_THREAD__)
 // TSan's default is to end a child that starts threads after a fork of a process with threads.
-extern "C" const char* __tsan_default_options() { return "die_after_fork=0"; }
+extern "C" TILEWISE_API const char* __tsan_default_options() { return "die_after_fork=0"; }
 #endif
 
 namespace tilewise {
