@@ -95,6 +95,22 @@ Json machine_json(const Plan& plan, const std::vector<Peak>& peaks) {
   return result;
 }
 
+// Of the larger of the peaks measured before and after.
+void add_fractions(Json& report, const std::vector<Peak>& peaks) {
+  Json& machine = report["machine"];
+  for (const Peak& peak : peaks) {
+    const char* dtype = dtype_name(peak.dtype);
+    machine["peak_gflops_after"][dtype] = peak.gflops;
+    machine["peak_gflops"][dtype] =
+        std::max(peak.gflops, machine["peak_gflops_before"][dtype].get<double>());
+  }
+  for (Json& row : report["runtime"]) {
+    const double peak = machine["peak_gflops"][row["dtype"].get<std::string>()].get<double>();
+    row["forward_fraction_of_peak"] = row["forward_gflops"].get<double>() / peak;
+    row["backward_fraction_of_peak"] = row["backward_gflops"].get<double>() / peak;
+  }
+}
+
 Json measure_all(const Options& options, const ReportInput* input, Progress& progress) {
   const auto start = Clock::now();
   ReportContext context;
@@ -132,9 +148,7 @@ Json measure_all(const Options& options, const ReportInput* input, Progress& pro
   section("io", [&] { return report_io(context); });
   section("blocks", [&] { return report_blocks(context); });
   progress.stage("peak");
-  for (const Peak& peak : measure_peaks(plan)) {
-    report["machine"]["peak_gflops_after"][dtype_name(peak.dtype)] = peak.gflops;
-  }
+  add_fractions(report, measure_peaks(plan));
   report["not_run"] = context.not_run;
   seconds["total"] = since(start);
   report["seconds"] = seconds;

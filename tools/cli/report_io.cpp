@@ -63,18 +63,18 @@ void count_tilewise(ReportContext& context, const Mask& mask, int64_t length, Js
       io_model::tiled_backward_prepare(sizes) + io_model::tiled_backward(sizes, by_key), backward));
 }
 
-// Masks save the standard form nothing; they are a pass of their own.
+// Masks save the standard form nothing; forward they are a pass of their own.
 void count_standard(const Mask& mask, int64_t length, Json& results) {
   const io_model::Sizes sizes = sizes_of(length);
   for (const Implementation form : {Implementation::kStandard, Implementation::kMegatron}) {
     const int64_t separate = form == Implementation::kStandard && mask.rule() != nullptr ? 1 : 0;
     io_model::Counter forward, backward;
     io_model::walk_standard_forward(sizes, separate, forward);
-    io_model::walk_standard_backward(sizes, separate, backward);
+    io_model::walk_standard_backward(sizes, 0, backward);
     results.push_back(count_json(mask, length, form, "forward",
                                  io_model::standard_forward(sizes, separate), forward));
-    results.push_back(count_json(mask, length, form, "backward",
-                                 io_model::standard_backward(sizes, separate), backward));
+    results.push_back(
+        count_json(mask, length, form, "backward", io_model::standard_backward(sizes), backward));
   }
 }
 

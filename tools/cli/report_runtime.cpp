@@ -31,11 +31,8 @@ int64_t choose_heads(const ReportContext& context, int64_t length, DType dtype) 
   return std::clamp<int64_t>(std::llround(heads), 1, kMaxHeads);
 }
 
-Json time_json(const Problem& problem, Implementation implementation, const Times& times,
-               double peak_gflops) {
+Json time_json(const Problem& problem, Implementation implementation, const Times& times) {
   const double forward = times.forward.median(), backward = times.backward.median();
-  const double forward_speed = forward_flops(problem) / forward * 1e-9;
-  const double backward_speed = backward_flops(problem) / backward * 1e-9;
   return {{"dtype", dtype_name(problem.dtype)},
           {"mask", problem.mask.text()},
           {"length", problem.max_query_length},
@@ -45,10 +42,8 @@ Json time_json(const Problem& problem, Implementation implementation, const Time
           {"forward_ms", forward * 1e3},
           {"backward_ms", backward * 1e3},
           {"total_ms", times.total.median() * 1e3},
-          {"forward_gflops", forward_speed},
-          {"backward_gflops", backward_speed},
-          {"forward_fraction_of_peak", forward_speed / peak_gflops},
-          {"backward_fraction_of_peak", backward_speed / peak_gflops}};
+          {"forward_gflops", forward_flops(problem) / forward * 1e-9},
+          {"backward_gflops", backward_flops(problem) / backward * 1e-9}};
 }
 
 void race_one(ReportContext& context, const Problem& problem, const BenchData& data,
@@ -67,7 +62,7 @@ void race_one(ReportContext& context, const Problem& problem, const BenchData& d
                                 : RaceLimits{.min_rounds = 3, .max_rounds = 25, .seconds = 0.6};
   const std::vector<Times> times = race(pointers, data, Pass::kBoth, limits);
   for (size_t i = 0; i < times.size(); ++i) {
-    results.push_back(time_json(problem, names[i], times[i], context.peak_gflops(problem.dtype)));
+    results.push_back(time_json(problem, names[i], times[i]));
   }
 }
 

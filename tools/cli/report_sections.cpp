@@ -14,7 +14,7 @@ namespace tilewise::cli {
 namespace {
 
 // Limits of one forward and backward of one implementation, predicted.
-constexpr double kCallSeconds = 1.5;
+constexpr double kCallSeconds = 1.2;
 constexpr double kExpectedFraction = 0.35;  // of peak
 constexpr double kMemoryShare = 0.25;       // of the machine's
 

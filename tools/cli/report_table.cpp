@@ -109,8 +109,8 @@ void print_report_table(const Json& report) {
   const Json& machine = report["machine"];
   fmt::print("{}, {} threads, {}; peak {:.0f} GFLOP/s fp32, {:.0f} bf16\n\n",
              machine["name"].get<std::string>(), machine["threads"].get<int>(),
-             machine["isa"].get<std::string>(), machine["peak_gflops_before"]["fp32"].get<double>(),
-             machine["peak_gflops_before"]["bf16"].get<double>());
+             machine["isa"].get<std::string>(), machine["peak_gflops"]["fp32"].get<double>(),
+             machine["peak_gflops"]["bf16"].get<double>());
   if (report.contains("input")) print_errors(report["input"]);
   print_speed(report);
   print_latency(report);

@@ -125,7 +125,7 @@ def exactness(report):
         axis.tick_params(axis="x", labelsize=8)
         axis.grid(axis="x", visible=False)
         axis.set_title(title, pad=16)
-        axis.set_ylim(bottom=0)
+    axes[0].set_ylim(bottom=0)
     axes[0].set_ylabel("error, naive = 1")
     handles, labels = axes[0].get_legend_handles_labels()
     unique = dict(zip(labels, handles))

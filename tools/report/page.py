@@ -10,7 +10,7 @@ import pathlib
 import sys
 
 import figures
-from figures import MASKS, NAMES, bytes_text, select
+from figures import MASKS, NAMES, select
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #111; background: #fff; max-width: 1060px;
@@ -49,6 +49,16 @@ def ratio(other, ours):
     return f"{other / ours:.1f}×" if other and ours else "–"
 
 
+def memory_text(number):
+    if not number:
+        return "–"
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} GB"
+
+
 def machine_line(machine):
     peaks = ", ".join(f"{machine['peak_gflops_before'][dtype]:.0f} GFLOP/s in {dtype} (afterwards "
                       f"{machine['peak_gflops_after'][dtype]:.0f})" for dtype in ("fp32", "bf16"))
@@ -73,26 +83,26 @@ def stops(report, section_name, dtype):
 
 
 def summary(report):
-    """One row per case at the longest length that standard attention ran too."""
+    """One row per case, at the longest length of its dtype that standard attention ran too."""
     runtime = report["runtime"]
-    common = [row["length"] for row in select(runtime, implementation="standard")]
-    if not common:
-        return ""
-    length = max(common)
     rows = []
-    for ours in select(runtime, implementation="tilewise", length=length):
-        case = {"dtype": ours["dtype"], "mask": ours["mask"], "length": length}
+    for ours in select(runtime, implementation="tilewise"):
+        case = {"dtype": ours["dtype"], "mask": ours["mask"]}
+        common = [row["length"] for row in select(runtime, implementation="standard", **case)]
+        if not common or ours["length"] != max(common):
+            continue
+        case["length"] = ours["length"]
         rivals = [select(runtime, implementation=name, **case) for name in ("standard", "megatron")]
         memory = [select(report["memory"], implementation=name, **case) for name in ("tilewise", "standard")]
-        peak = [rows_[0]["total_peak_bytes"] if rows_ else None for rows_ in memory]
-        rows.append([text(ours["dtype"]), text(MASKS[ours["mask"]]),
-                     f"{ours['total_ms'] / ours['heads']:.2f} ms",
+        peak = [found[0]["total_peak_bytes"] if found else None for found in memory]
+        rows.append([text(ours["dtype"]), text(MASKS[ours["mask"]]), ours["length"],
+                     f"{ours['total_ms'] / ours['heads']:.1f} ms",
                      f"{ours['forward_fraction_of_peak']:.2f}", f"{ours['backward_fraction_of_peak']:.2f}",
                      *(ratio(rival[0]["total_ms"] if rival else None, ours["total_ms"]) for rival in rivals),
-                     bytes_text(round(peak[0] / 1e6, 1) * 1e6) if peak[0] else "–", ratio(peak[1], peak[0])])
-    head = ["dtype", "mask", "forward + backward of a head", "forward / peak", "backward / peak",
+                     memory_text(peak[0]), ratio(peak[1], peak[0])])
+    head = ["dtype", "mask", "N", "forward + backward of a head", "forward / peak", "backward / peak",
             "standard takes", "Megatron form takes", "peak memory", "standard needs"]
-    return f"<p>At N = {length}, head dim {report['head_dim']}:</p>" + table(head, rows)
+    return table(head, rows) if rows else ""
 
 
 def input_section(report):
@@ -104,10 +114,10 @@ def input_section(report):
     verdict = (f"All {count} results are within the bound" if good == count else
                f'<span class="bad">{count - good} of {count} results are beyond the bound</span>')
     rows_text = "every row" if data["all_rows"] else f"{data['rows_compared']} rows"
-    source = f" ({text(data['source'])})" if data["source"] else ""
-    intro = (f"<p><code>{text(data['file'])}</code>{source}: batch {data['batch']}, {data['heads']} heads, "
+    source = f"<p>{text(data['source'][:1].upper() + data['source'][1:])}.</p>" if data["source"] else ""
+    intro = (f"<p><code>{text(data['file'])}</code>: batch {data['batch']}, {data['heads']} heads, "
              f"N = {data['length']}, head dim {data['head_dim']}, mask {text(data['mask'])}, gradient of the "
-             f"output {text(data['grad_output'])}. {verdict}.</p>")
+             f"output {text(data['grad_output'])}. {verdict}.</p>{source}")
     caption = (f"Distance of the output O and of the gradients from float64, {rows_text} compared, over that of "
                "naive attention in the same dtype, which stores S and P in it. Lower is better. Dash: the bound, "
                "max ≤ 2 naive + 2 ulp and RMS ≤ 1.1 naive (forward), 1.25 naive (backward), with an allowance "
@@ -124,7 +134,7 @@ def input_section(report):
                if file_rows else "")
     speed = table(["on this input", "forward", "backward", "extra memory"],
                   [[text(NAMES[row["implementation"]]), f"{row['forward_ms']:.2f} ms",
-                    f"{row['backward_ms']:.2f} ms", bytes_text(round(row["extra_bytes"] / 1e3) * 1e3)]
+                    f"{row['backward_ms']:.2f} ms", memory_text(row["extra_bytes"])]
                    for row in data["speed"]])
     return section("Exact, on real input", intro, figure(figures.exactness(report), caption), numbers,
                    in_file, speed)
