@@ -16,8 +16,6 @@ namespace tilewise::verify {
 namespace {
 
 constexpr size_t kAlignment = 64;
-// Of the naive variants. Not dyadic: products with such numbers would not be rounded at all.
-constexpr double kStarts[] = {0, 0.29, 0.57, 0.83};
 
 // What one result is judged by.
 struct Expectation {
@@ -90,7 +88,7 @@ struct Experiment::State {
     const Gradients grad = backward(in);
     std::vector<Outputs> naive;
     std::vector<Gradients> naive_grad;
-    for (double start : kStarts) {
+    for (double start : kNaiveStarts) {
       naive.push_back(naive_forward_rows(in, rows, start));
       naive_grad.push_back(naive_backward_rows(in, rows, start));
     }

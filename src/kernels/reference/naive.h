@@ -23,6 +23,11 @@ namespace tilewise::reference {
 // of two, and m is larger by start; and the backward has rowsum(dO * O), with the stored O, in
 // place of rowsum(P * dP), as in the paper's Algorithm 4, with fused multiply-adds, so that dP -
 // delta does not cancel exactly only because both were rounded alike.
+//
+// The variants that tolerances are computed from. Not dyadic: products with such numbers would not
+// be rounded at all.
+constexpr double kNaiveStarts[] = {0, 0.29, 0.57, 0.83};
+
 [[nodiscard]] Outputs naive_forward_rows(const Inputs& inputs, const std::vector<Row>& rows,
                                          double start = 0);
 [[nodiscard]] Gradients naive_backward_rows(const Inputs& inputs, const std::vector<Row>& rows,
