@@ -375,7 +375,7 @@ template <class X>
 const char* check_cold_path() {
   using Real = typename X::Real;
   constexpr int kW = kWidth<X>, kDepth = 16, kKeys = 64;
-  static Real qt[kDepth * kW], o[2][16 * kW], state[2][4][kW], p[2][kKeys * kW], bias[kKeys * kW];
+  static Real qt[kDepth * kW], o[2][16 * kW], state[2][5][kW], p[2][kKeys * kW], bias[kKeys * kW];
   static char keys[kKeys * kDepth * sizeof(Real)];
   const DType dtype = X::kWord == 2       ? DType::kBFloat16
                       : sizeof(Real) == 8 ? DType::kFloat64
@@ -394,7 +394,14 @@ const char* check_cold_path() {
     const Real scale = X::kWord == 1 ? Real(1) : Real(0.3);
     const Rows rows = {keys, kDepth * int64_t(sizeof(Real))};
     for (int cold = 0; cold < 2; ++cold) {
-      QueryBlock<X> q{qt,  o[cold], state[cold][0], state[cold][1], state[cold][2], state[cold][3],
+      Real(*of_lanes)[kW] = state[cold];
+      QueryBlock<X> q{qt,
+                      o[cold],
+                      of_lanes[0],
+                      of_lanes[1],
+                      of_lanes[2],
+                      of_lanes[3],
+                      of_lanes[X::kWord == 2 ? 4 : 3],
                       true};
       const bool biased = n % 5 == 4;
       reset(q, 16, kPrescaled<X> || biased ? Real(1) : scale);
@@ -419,7 +426,9 @@ const char* check_cold_path() {
     }
     CHECK(std::memcmp(p[0], p[1], sizeof p[0]) == 0, "P differs (case %d)", n);
     CHECK(std::memcmp(state[0][0], state[1][0], sizeof state[0][0]) == 0, "m differs (case %d)", n);
-    CHECK(std::memcmp(state[0][3], state[1][3], sizeof state[0][3]) == 0, "l differs (case %d)", n);
+    for (int l : {3, 4})
+      CHECK(std::memcmp(state[0][l], state[1][l], sizeof state[0][l]) == 0, "l differs (case %d)",
+            n);
   }
   return "";
 }

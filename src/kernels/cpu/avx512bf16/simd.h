@@ -17,6 +17,10 @@ struct Avx512Bf16 : Avx512F32 {
   TILEWISE_INLINE Vec dot(Vec c, Vec a, Vec b) {
     return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b);
   }
+  // sum plus both halves of each word.
+  TILEWISE_INLINE Vec add_pairs(Vec sum, Vec words) {
+    return dot(sum, words, _mm512_castsi512_ps(_mm512_set1_epi32(0x3f803f80)));
+  }
   // Lane i of first and of second become the two halves of word i.
   TILEWISE_INLINE Vec interleave(__m512i second_first) {
     const __m512i order =

@@ -46,6 +46,7 @@ struct ForwardScratch {
       block[i].o = s.take<Real>(width * kWidth<X>);
       for (Real** row : {&block[i].m, &block[i].base_m, &block[i].low, &block[i].l})
         *row = s.take<Real>(kWidth<X>);
+      block[i].l_words = X::kWord == 1 ? block[i].l : s.take<Real>(kWidth<X>);
     }
     p = s.take<Real>(g.key_tile / X::kWord * kWidth<X>);
     keys = s.take<Real>(g.key_tile * words<X>(shape.head_dim));
@@ -61,6 +62,7 @@ template <class X>
 void reset(QueryBlock<X>& q, int64_t value_width, typename X::Real score_scale) {
   std::memset(q.o, 0, value_width * kWidth<X> * sizeof(*q.o));
   std::memset(q.l, 0, kWidth<X> * sizeof(*q.l));
+  std::memset(q.l_words, 0, kWidth<X> * sizeof(*q.l));
   for (int lane = 0; lane < kWidth<X>; lane += X::kLanes)
     set_reference(q, lane, X::broadcast(-__builtin_inff()), score_scale);
   q.fresh = true;
@@ -191,7 +193,7 @@ void store_output(const tilewise::ForwardLaunch& args, const tilewise::ForwardIt
   using Real = typename X::Real;
   Real inverse[kWidth<X>];
   for (int lane = 0; lane < kWidth<X>; ++lane)
-    inverse[lane] = q.l[lane] == 0 ? Real(0) : 1 / q.l[lane];
+    inverse[lane] = q.l[lane] == 0 ? Real(0) : 1 / q.l_words[lane];
   const Matrix o = matrix_of(args.output, item.batch, item.head);
   transpose_out<X>(q.o, inverse, args.shape.value_dim, o, first, lanes);
   if (!args.logsumexp.data) return;

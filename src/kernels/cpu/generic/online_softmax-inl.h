@@ -30,7 +30,8 @@ struct QueryBlock {
   Real* base_m;  // kMagic + kBias - m
   Real* low;     // a score that gives exactly 0
   Real* l;
-  bool fresh;  // no unit absorbed yet: the first always goes to the cold path
+  Real* l_words;  // the sum of P as the product P V takes it: rounded to words. l itself in fp32
+  bool fresh;     // no unit absorbed yet: the first always goes to the cold path
 };
 
 // What all units of a tile share.
@@ -96,8 +97,11 @@ __attribute__((noinline)) void score_unit(QueryBlock<X>& q, const TileScores<X>&
   constexpr bool kScaled = kPrescaled<X> || kKind == UnitKind::kBiased;
   const int lane0 = j0 * X::kLanes;
   const Vec scale = X::broadcast(tile.scale_log2);
-  Vec sum[NV], over = Vec{};
-  TILEWISE_UNROLL for (int j = 0; j < NV; ++j) sum[j] = X::load(q.l + lane0 + j * X::kLanes);
+  Vec sum[NV], sum_words[NV], over = Vec{};
+  TILEWISE_UNROLL for (int j = 0; j < NV; ++j) {
+    sum[j] = X::load(q.l + lane0 + j * X::kLanes);
+    if constexpr (X::kWord == 2) sum_words[j] = X::load(q.l_words + lane0 + j * X::kLanes);
+  }
   for (int half = 0; half < kUnit; half += X::kRows) {
     Vec s[X::kRows][NV];
     multiply_abt<X, NV>(s, {keys.row(half), keys.stride}, q.qt + lane0, tile.depth);
@@ -121,7 +125,9 @@ __attribute__((noinline)) void score_unit(QueryBlock<X>& q, const TileScores<X>&
         }
         over = X::or_bits(over, t[0], t[1]);
         sum[j] = X::add(sum[j], X::add(p[0], p[1]));
-        X::store_p(tile.p + r / X::kWord * kWidth<X> + lane, kWidth<X>, p[0], p[1]);
+        Real* to = tile.p + r / X::kWord * kWidth<X> + lane;
+        X::store_p(to, kWidth<X>, p[0], p[1]);
+        if constexpr (X::kWord == 2) sum_words[j] = X::add_pairs(sum_words[j], X::load(to));
       }
     }
   }
@@ -129,7 +135,10 @@ __attribute__((noinline)) void score_unit(QueryBlock<X>& q, const TileScores<X>&
     score_unit_cold<X, NV>(q, tile, keys, row, j0, masked);
     return;
   }
-  TILEWISE_UNROLL for (int j = 0; j < NV; ++j) X::store(q.l + lane0 + j * X::kLanes, sum[j]);
+  TILEWISE_UNROLL for (int j = 0; j < NV; ++j) {
+    X::store(q.l + lane0 + j * X::kLanes, sum[j]);
+    if constexpr (X::kWord == 2) X::store(q.l_words + lane0 + j * X::kLanes, sum_words[j]);
+  }
 }
 
 // Multiplies everything a lane vector has accumulated by 2^n, n <= 0 integral.
@@ -138,6 +147,7 @@ void rescale(QueryBlock<X>& q, const TileScores<X>& tile, int lane, int rows, ty
   using Vec = typename X::Vec;
   const Vec f = X::times_power_of_two(X::broadcast(1), n);
   X::store(q.l + lane, X::mul(X::load(q.l + lane), f));
+  if (X::kWord == 2) X::store(q.l_words + lane, X::mul(X::load(q.l_words + lane), f));
   for (int64_t d = 0; d < tile.value_dim; ++d) {
     auto* o = q.o + d * kWidth<X> + lane;
     X::store(o, X::mul(X::load(o), f));
@@ -206,7 +216,7 @@ void score_unit_cold(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& ke
               low = X::load(q.low + lane);
     const Mask unset = X::equal(new_m, minus_inf);
     const Mask large = X::unordered(base_m);
-    Vec sum = X::load(q.l + lane);
+    Vec sum = X::load(q.l + lane), sum_words = X::load(q.l_words + lane);
     for (int i = 0; i < kUnit; i += 2) {
       Vec p[2], t;
       for (int h = 0; h < 2; ++h) {
@@ -225,9 +235,12 @@ void score_unit_cold(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& ke
         p[h] = X::select(visible[i + h], p[h], X::broadcast(tile.careful ? Real(-0.0) : Real(0)));
       }
       sum = X::add(sum, X::add(p[0], p[1]));
-      X::store_p(tile.p + (row + i) / X::kWord * kWidth<X> + lane, kWidth<X>, p[0], p[1]);
+      Real* to = tile.p + (row + i) / X::kWord * kWidth<X> + lane;
+      X::store_p(to, kWidth<X>, p[0], p[1]);
+      if constexpr (X::kWord == 2) sum_words = X::add_pairs(sum_words, X::load(to));
     }
     X::store(q.l + lane, sum);
+    if (X::kWord == 2) X::store(q.l_words + lane, sum_words);
   }
 }
 
