@@ -199,6 +199,7 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows, double sta
     }
     if (naive.is_variant) {
       for (int64_t c = 0; c < e; ++c) delta = std::fma(do_i[c], o_i[c], delta);
+      delta = std::nextafter(delta, std::numeric_limits<Real>::infinity());
     }
     if (in.grad_logsumexp.data != nullptr) {
       delta -= Real(load_element(in.grad_logsumexp.data, in.grad_logsumexp.dtype,
