@@ -119,9 +119,9 @@ def input_section(report):
              f"N = {data['length']}, head dim {data['head_dim']}, mask {text(data['mask'])}, gradient of the "
              f"output {text(data['grad_output'])}. {verdict}.</p>{source}")
     caption = (f"Distance of the output O and of the gradients from float64, {rows_text} compared, over that of "
-               "naive attention in the same dtype, which stores S and P in it. Lower is better. Dash: the bound, "
-               "max ≤ 2 naive + 2 ulp and RMS ≤ 1.1 naive (forward), 1.25 naive (backward), with an allowance "
-               "for chance that vanishes with the number of rows.")
+               "naive attention in the same dtype, which stores S and P in it. Lower is better. Dash: 2 naive for "
+               "the largest error, 1.1 (O) and 1.25 (gradients) naive for the RMS; the bound adds units in the "
+               "last place and an allowance for chance where few rows make up the error.")
     numbers = table(["", "", "max", "naive max", "RMS", "naive RMS"],
                     [[text(row["dtype"]), text(row["tensor"]), f"{row['max_error']:.2e}",
                       f"{row['naive_error']:.2e}", f"{row['rms_error']:.2e}", f"{row['naive_rms_error']:.2e}"]
