@@ -281,7 +281,7 @@ def blocks(report):
         x = [point[key] for point in points]
         axis.plot(x, [point["forward_ms"] for point in points], color=COLORS["tilewise"], marker="o",
                   label="time")
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.15 * max(point["forward_ms"] for point in points))
         axis.set_xscale("log", base=2)
         axis.xaxis.set_major_locator(FixedLocator(x))
         axis.xaxis.set_minor_locator(NullLocator())
@@ -292,7 +292,7 @@ def blocks(report):
         other.spines["right"].set_visible(True)
         other.plot(x, [point["words"] / 1e6 for point in points], color=COLORS["standard"],
                    marker="s", linestyle="--", label="words moved")
-        other.set_ylim(bottom=0)
+        other.set_ylim(0, 1.15 * max(point["words"] for point in points) / 1e6)
         other.set_ylabel("words moved, millions", color=COLORS["standard"])
         other.grid(visible=False)
         lines = axis.get_lines() + other.get_lines()

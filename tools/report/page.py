@@ -165,9 +165,8 @@ def page(report):
     blocks_caption = (
         f"The forward (fp32, full, N = {blocks_data['length']}, {blocks_data['heads']} heads) with tiles of other "
         "sizes than the plan would choose (compare Figure 2, middle). More queries in a tile mean fewer readings "
-        "of the keys; the time follows only until arithmetic is the limit, and rises when the tile leaves the "
-        f"cache. The size of key tiles moves no words. Chosen here: {chosen['query_tile']} queries, "
-        f"{chosen['key_tile']} keys.")
+        "of the keys, and the time follows only where reading them is the limit, not arithmetic. The size of "
+        f"key tiles moves no words. Chosen here: {chosen['query_tile']} queries, {chosen['key_tile']} keys.")
     parts = [
         input_section(report),
         section("At a glance", summary(report)),
