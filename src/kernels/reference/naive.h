@@ -21,8 +21,9 @@ namespace tilewise::reference {
 // first index of every dot product and row sum is moved by that part of its length, cyclically; S
 // is stored in units of 1 / (1 + start), so that it is rounded elsewhere; exponentials are powers
 // of two, and m is larger by start; and the backward has rowsum(dO * O), with the stored O, in
-// place of rowsum(P * dP), as in the paper's Algorithm 4, with fused multiply-adds, so that dP -
-// delta does not cancel exactly only because both were rounded alike.
+// place of rowsum(P * dP), as in the paper's Algorithm 4, with fused multiply-adds and a unit in
+// the last place more, so that dP - delta does not cancel exactly only because both were rounded
+// alike.
 //
 // The variants that tolerances are computed from. Not dyadic: products with such numbers would not
 // be rounded at all.
