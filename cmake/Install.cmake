@@ -20,7 +20,3 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/TilewiseConfig.cmake
 file(RELATIVE_PATH TILEWISE_PC_TO_PREFIX "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
 configure_file(cmake/tilewise.pc.in ${CMAKE_CURRENT_BINARY_DIR}/tilewise.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/tilewise.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
-
-if(TARGET tilewise_cli)
-  install(TARGETS tilewise_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-endif()
