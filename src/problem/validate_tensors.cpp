@@ -78,9 +78,8 @@ class ArgumentChecker {
       reject(operation_, "bias.data", "given", "null, as the problem has no bias",
              "set problem.has_bias");
     }
-    if (tensor.dtype != real() && tensor.dtype != problem_.dtype) {
-      const std::string also =
-          real() == problem_.dtype ? "" : std::string(" or ") + dtype_name(real());
+    if (tensor.dtype != DType::kFloat32 && tensor.dtype != problem_.dtype) {
+      const std::string also = problem_.dtype == DType::kFloat32 ? "" : " or fp32";
       reject_part("bias", ".dtype", dtype_text(tensor.dtype), dtype_name(problem_.dtype) + also);
     }
     check("bias", tensor, Access::kRead, tensor.dtype,

@@ -86,7 +86,7 @@ Bound bound(Result result, DType dtype, const Deviation& naive, double largest_l
   const double chance = 1 + 2 * sampling;
   const double factor = is_gradient ? 1.25 : 1.1;
   const double lse_rounding =
-      is_gradient ? ulp(arithmetic, largest_lse) * naive.largest_reference * sampling : 0;
+      is_logsumexp ? 0 : ulp(arithmetic, largest_lse) * naive.largest_reference * sampling;
   const double rms = factor * chance * naive.rms + sampling * unit +
                      ulp(arithmetic, naive.largest_reference) / 4 + lse_rounding;
   return {2 * chance * naive.max + 2 * unit + lse_rounding,

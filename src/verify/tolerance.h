@@ -6,16 +6,17 @@
 //   max error <= 2 c naive max + 2 ulp + r
 //   RMS error <= f c naive RMS + ulp / sqrt(n) + ulp32 / 4 + r
 //
-//   f = 1.1 forward, 1.25 backward;  c = 1 + 2 / sqrt(n);  r = 0 forward,
-//   spacing(largest |LSE|) largest |reference| / sqrt(n) backward
+//   f = 1.1 forward, 1.25 backward;  c = 1 + 2 / sqrt(n);
+//   r = spacing(largest |LSE|) largest |reference| / sqrt(n)
 //
 // ulp: spacing of the result's dtype at the largest |reference|; ulp32: that of the arithmetic,
 // fp32 for 16-bit results. n: the number of rows that make up the naive error, (sum e_r^2)^2 / sum
 // e_r^4 with e_r the RMS error of row r. Both errors are draws of a random number, and c is what
 // chance may do to their ratio: 5 % at 1600 rows, nothing in a tensor of real size, but up to a
 // factor 3 where one row of a sharp softmax outweighs all others. For the same reason the naive
-// error is the largest of four variants. r is the rounding of LSE, which the backward is given in
-// fp32: a relative error of P that is 0 by chance in a naive row with one dominant key.
+// error is the largest of four variants. r is the rounding of scores as large as LSE, and of
+// the LSE that the backward is given: a relative error of P that is 0 by chance in a naive row with
+// one dominant key.
 //
 // ulp is at least 2^-126 in fp32 and bf16 (bf16 instructions take smaller numbers for 0) and, for
 // LSE, at least 2^-23, the relative error of a probability that is rounded once. LSE has the bound
@@ -55,7 +56,7 @@ struct Bound {
   double max = 0;
   double rms = 0;
 };
-// largest_lse: the largest finite |LSE| of the reference; read for gradients only.
+// largest_lse: the largest finite |LSE| of the reference; not read for LSE itself.
 [[nodiscard]] Bound bound(Result result, DType dtype, const Deviation& naive,
                           double largest_lse = 1);
 
