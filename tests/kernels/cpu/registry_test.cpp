@@ -53,6 +53,9 @@ TEST_F(ChosenKernels, EveryKernelIsComplete) {
       EXPECT_TRUE(kernel->backward_scratch_bytes && kernel->backward_prepare && kernel->backward)
           << table->name;
       EXPECT_TRUE(kernel->matmul_scratch_bytes && kernel->matmul) << table->name;
+      EXPECT_TRUE(kernel->rows_scratch_bytes && kernel->mask_rows && kernel->softmax_rows &&
+                  kernel->softmax_backward_rows && kernel->sum_rows)
+          << table->name;
       for (int64_t dim : {1, 64, 512}) {
         const Geometry g = kernel->geometry(dim, dim);
         EXPECT_EQ(g.query_tile % kernel->query_unit, 0) << table->name;
