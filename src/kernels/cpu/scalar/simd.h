@@ -76,11 +76,14 @@ struct Scalar {
     }
     return r;
   }
-  // x * 2^n for integral n of any size; x * 0 or infinity where that is out of range.
+  // x * 2^n for integral n of any size; x * 0 or infinity where that is out of range. Where n is
+  // NaN the result is any number.
   TILEWISE_INLINE Vec times_power_of_two(Vec x, Vec n) {
     Vec r;
     for (int i = 0; i < kLanes; ++i) {
-      const Real bounded = n[i] < Real(-4000) ? Real(-4000) : n[i] > Real(4000) ? Real(4000) : n[i];
+      // NaN fails both comparisons and counts as very small: the callers replace those lanes.
+      const Real floor = n[i] >= Real(-4000) ? n[i] : Real(-4000);
+      const Real bounded = floor <= Real(4000) ? floor : Real(4000);
       if constexpr (sizeof(Real) == 4)
         r[i] = __builtin_ldexpf(x[i], static_cast<int>(bounded));
       else
