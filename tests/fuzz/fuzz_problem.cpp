@@ -23,7 +23,7 @@ namespace tilewise::fuzz {
 namespace {
 
 // Above these nothing is allocated or run, only validated.
-constexpr int64_t kMostBytes = 1 << 18;   // of one tensor
+constexpr int64_t kMostBytes = 1 << 14;   // of one tensor
 constexpr int64_t kMostLength = 1 << 14;  // of a schedule
 constexpr size_t kMostWorkspace = 1 << 24;
 
