@@ -34,7 +34,7 @@ struct Memory {
   std::vector<std::unique_ptr<char, Free>> blocks;
   bool is_complete = true;  // every tensor has the memory it claims
 
-  // From the lowest to the highest element, filled with bytes of the input.
+  // From the lowest to the highest element, filled with a byte of the input.
   void give(Tensor& tensor, ByteReader& bytes) {
     __int128 low = 0, high = 0;
     for (int axis = 0; axis < 4; ++axis) {
@@ -50,10 +50,8 @@ struct Memory {
     }
     const auto count = static_cast<size_t>(size);
     blocks.emplace_back(static_cast<char*>(std::malloc(count)));
-    const uint8_t pattern[4] = {bytes.byte(), bytes.byte(), bytes.byte(), bytes.byte()};
-    for (size_t i = 0; i < count; ++i) {
-      blocks.back().get()[i] = static_cast<char>(pattern[i % 4] ^ (i * 7));
-    }
+    std::memset(blocks.back().get(), bytes.byte(),
+                count);  // 0 and 0xff, among others: zero and NaN
     tensor.data = blocks.back().get() - static_cast<int64_t>(low) * element;
   }
 };
