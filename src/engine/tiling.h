@@ -19,8 +19,20 @@ constexpr int64_t kItemsPerWorker = 4;
 [[nodiscard]] Geometry choose_geometry(const Kernel& kernel, const AttentionShape& shape,
                                        int workers);
 
+// Up to so many queries the rows of a group are taken together and the keys in chunks (decode).
+constexpr int64_t kDecodeQueries = 16;
+// Not a tile size: results depend on it, so it is the same on every machine. Merging a chunk costs
+// a thousandth of reading it.
+constexpr int64_t kDecodeChunk = 1024;
+[[nodiscard]] constexpr int64_t decode_row_tiles(const Kernel& kernel,
+                                                 const AttentionShape& shape) {
+  return ceil_divide(shape.query_heads / shape.kv_heads * shape.query_length, kernel.query_unit);
+}
+
 // Waking another worker costs a few microseconds: it must find as much work.
 constexpr int64_t kFlopsPerWorker = 200'000;
+// A word from memory takes a core as long as so many FLOPs.
+constexpr int64_t kFlopsPerWord = 32;
 // At most one worker per item, at least one.
 [[nodiscard]] int choose_workers(int64_t flops, int64_t items, int threads);
 

@@ -12,12 +12,15 @@ namespace tilewise::testing {
 inline Geometry stub_geometry(int64_t, int64_t) { return {64, 32, 16, 16}; }
 inline int64_t stub_scratch(const AttentionShape&, const Geometry&) { return 100; }
 
+inline int64_t stub_decode_scratch(const AttentionShape&) { return 100; }
+
 inline Kernel stub_kernel() {
   Kernel kernel{};
   kernel.arithmetic = "stub";
   kernel.geometry = stub_geometry;
   kernel.query_unit = 8;
   kernel.forward_scratch_bytes = stub_scratch;
+  kernel.decode_scratch_bytes = stub_decode_scratch;
   kernel.backward_scratch_bytes = stub_scratch;
   return kernel;
 }
@@ -32,14 +35,7 @@ inline std::shared_ptr<Plan::Data> stub_plan(const Problem& problem, const Kerne
   plan->kernel = &kernel;
   plan->executor = &executor;
   plan->threads = threads;
-  const AttentionShape shape =
-      make_shape(plan->problem, problem.max_batch, problem.max_query_length, problem.max_kv_length);
-  const Geometry geometry = choose_geometry(kernel, shape, 1);
-  plan->forward = forward_layout(kernel, shape, geometry, threads);
-  plan->backward =
-      backward_layout(kernel, shape, geometry, threads,
-                      max_slots(shape.batch * shape.kv_heads, threads), real_bytes(plan->problem));
-  plan->workspace_bytes = static_cast<size_t>(std::max(plan->forward.bytes, plan->backward.bytes));
+  set_workspace_maxima(*plan);
   return plan;
 }
 

@@ -20,6 +20,9 @@ struct Kernel {
   int64_t query_unit;  // query_tile must be a multiple (lanes x vectors of one register block)
   int64_t (*forward_scratch_bytes)(const AttentionShape&, const Geometry&);
   void (*forward)(const ForwardLaunch&, const ForwardItem&, void* scratch);
+  // Few queries: lanes are the rows of a group, query_unit of them in an item.
+  int64_t (*decode_scratch_bytes)(const AttentionShape&);
+  void (*decode)(const ForwardLaunch&, const DecodeItem&, void* scratch);
   int64_t (*backward_scratch_bytes)(const AttentionShape&, const Geometry&);
   void (*backward_prepare)(const BackwardLaunch&, const PrepareItem&);
   void (*backward)(const BackwardLaunch&, const BackwardItem&, void* scratch);

@@ -170,6 +170,18 @@ __attribute__((noinline)) void multiply_add_ab(const Rows& a, int64_t columns,
   }
 }
 
+// NaN or infinity among n numbers.
+template <class X>
+bool any_not_finite(const typename X::Real* x, int64_t n) {
+  using Vec = typename X::Vec;
+  Vec sum = Vec{};  // x * 0 is NaN for infinity and NaN
+  int64_t i = 0;
+  for (; i + X::kLanes <= n; i += X::kLanes) sum = X::fma(X::load(x + i), Vec{}, sum);
+  bool found = X::any(X::unordered(sum));
+  for (; i < n; ++i) found |= x[i] * 0 != 0;
+  return found;
+}
+
 // NaN or infinity in O of one of the first `lanes` queries.
 template <class X>
 bool not_finite(const QueryBlock<X>& q, int64_t value_dim, int64_t lanes) {
@@ -185,8 +197,25 @@ bool not_finite(const QueryBlock<X>& q, int64_t value_dim, int64_t lanes) {
   return false;
 }
 
-// Line 12, once instead of once per tile: O = diag(l)^-1 O; and LSE = m + log l. A row that has
-// seen nothing: O = 0, LSE = -inf.
+// LSE = m + log l, in natural logarithms; -inf for a row that has seen nothing.
+template <class Real>
+void store_logsumexp(char* to, Real m, Real l) {
+  double log_l;
+  if constexpr (sizeof(Real) == 4)
+    log_l = __builtin_log2f(l);
+  else
+    log_l = __builtin_log2(l);
+  const double value = l == 0 ? -__builtin_inf() : (static_cast<double>(m) + log_l) * kLn2;
+  if constexpr (sizeof(Real) == 4) {
+    const float rounded = static_cast<float>(value);
+    std::memcpy(to, &rounded, 4);
+  } else {
+    std::memcpy(to, &value, 8);
+  }
+}
+
+// Line 12, once instead of once per tile: O = diag(l)^-1 O; and LSE. O of a row that has seen
+// nothing is 0.
 template <class X>
 void store_output(const tilewise::ForwardLaunch& args, const tilewise::ForwardItem& item,
                   const QueryBlock<X>& q, int64_t first, int64_t lanes) {
@@ -198,22 +227,8 @@ void store_output(const tilewise::ForwardLaunch& args, const tilewise::ForwardIt
   transpose_out<X>(q.o, inverse, args.shape.value_dim, o, first, lanes);
   if (!args.logsumexp.data) return;
   const Matrix lse = matrix_of(args.logsumexp, item.batch, item.head);
-  for (int64_t lane = 0; lane < lanes; ++lane) {
-    double log_l;
-    if constexpr (sizeof(Real) == 4)
-      log_l = __builtin_log2f(q.l[lane]);
-    else
-      log_l = __builtin_log2(q.l[lane]);
-    const double value =
-        q.l[lane] == 0 ? -__builtin_inf() : (static_cast<double>(q.m[lane]) + log_l) * kLn2;
-    char* to = lse.at(first + lane, 0);
-    if constexpr (sizeof(Real) == 4) {
-      const float rounded = static_cast<float>(value);
-      std::memcpy(to, &rounded, 4);
-    } else {
-      std::memcpy(to, &value, 8);
-    }
-  }
+  for (int64_t lane = 0; lane < lanes; ++lane)
+    store_logsumexp(lse.at(first + lane, 0), q.m[lane], q.l[lane]);
 }
 
 }  // namespace
