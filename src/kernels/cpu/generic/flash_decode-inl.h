@@ -4,7 +4,8 @@
 //
 // - Rows are the queries of all query heads that share a key head, so K and V are read once for
 //   all of them: row r is query r % query_length of head r / query_length of the group.
-// - V is read row by row as it lies in memory: O has rows of dims, and lanes are dims in P V.
+// - K and V are read row by row as they lie in memory. Lanes are keys in Q K^T (up to kFewRows
+//   rows) and dims in P V, so that few rows fill them; O has rows of dims.
 // - Keys come in chunks, so that many cores can share one head. Chunks start at multiples of
 //   chunk_keys and are merged in their order, always: bits do not depend on who computes them.
 //
@@ -17,7 +18,8 @@
 
 namespace {
 
-inline constexpr int kDecodeTile = 128;  // keys; a tile of K and V stays in the second-level cache
+inline constexpr int kDecodeTile = 64;  // keys; a tile of K and V stays in the second-level cache
+inline constexpr int kFewRows = 8;      // beyond, rows fill the lanes of Q K^T well enough
 
 template <class X>
 int64_t decode_width(int64_t value_dim) {
@@ -29,7 +31,8 @@ template <class X>
 struct DecodeScratch {
   using Real = typename X::Real;
   QueryBlock<X> q;  // o: (kWidth, width) here, a row of dims for each row
-  Real* query;      // (words(head_dim)): one row
+  Real* query;      // (kWidth, words(head_dim))
+  Real* s;          // (kDecodeTile, kWidth)
   Real* old_m;      // (kWidth)
   Real* p;          // (kDecodeTile / kWord, kWidth)
   Real* keys;       // (kDecodeTile, words(head_dim)), where keys must be copied
@@ -40,21 +43,22 @@ struct DecodeScratch {
   int64_t bytes;
 
   DecodeScratch(const tilewise::AttentionShape& shape, void* memory) {
-    Scratch s{static_cast<char*>(memory)};
+    Scratch part{static_cast<char*>(memory)};
     const int64_t width = decode_width<X>(shape.value_dim);
-    q.qt = s.take<Real>(words<X>(shape.head_dim) * kWidth<X>);
-    q.o = s.take<Real>(width * kWidth<X>);
-    for (Real** state : {&q.m, &q.base_m, &q.low, &q.l}) *state = s.take<Real>(kWidth<X>);
-    q.l_words = X::kWord == 1 ? q.l : s.take<Real>(kWidth<X>);
-    query = s.take<Real>(words<X>(shape.head_dim));
-    old_m = s.take<Real>(kWidth<X>);
-    p = s.take<Real>(kDecodeTile / X::kWord * kWidth<X>);
-    keys = s.take<Real>(kDecodeTile * words<X>(shape.head_dim));
-    values = s.take<Real>(kDecodeTile / X::kWord * width);
-    bias = s.take<Real>(kDecodeTile * kWidth<X>);
-    row = s.take<Real>(width > kDecodeTile ? width : kDecodeTile);
-    visible = s.take<VisibleTile<X>>(1);
-    bytes = s.used;
+    q.qt = part.take<Real>(words<X>(shape.head_dim) * kWidth<X>);
+    q.o = part.take<Real>(width * kWidth<X>);
+    for (Real** state : {&q.m, &q.base_m, &q.low, &q.l}) *state = part.take<Real>(kWidth<X>);
+    q.l_words = X::kWord == 1 ? q.l : part.take<Real>(kWidth<X>);
+    query = part.take<Real>(words<X>(shape.head_dim) * kWidth<X>);
+    s = part.take<Real>(kDecodeTile * kWidth<X>);
+    old_m = part.take<Real>(kWidth<X>);
+    p = part.take<Real>(kDecodeTile / X::kWord * kWidth<X>);
+    keys = part.take<Real>(kDecodeTile * words<X>(shape.head_dim));
+    values = part.take<Real>(kDecodeTile / X::kWord * width);
+    bias = part.take<Real>(kDecodeTile * kWidth<X>);
+    row = part.take<Real>(width > kDecodeTile ? width : kDecodeTile);
+    visible = part.take<VisibleTile<X>>(1);
+    bytes = part.used;
   }
 };
 
@@ -84,12 +88,15 @@ void load_queries(const tilewise::ForwardLaunch& args, const DecodeRows& rows,
                   typename X::Real scale, DecodeScratch<X>& scratch) {
   const int64_t depth = words<X>(args.shape.head_dim);
   std::memset(scratch.q.qt, 0, depth * kWidth<X> * sizeof(*scratch.q.qt));
+  std::memset(scratch.query, 0, depth * kWidth<X> * sizeof(*scratch.query));
   for (int lane = 0; lane < rows.lanes; ++lane) {
     const Matrix m = matrix_of(args.query, rows.batch, rows.head(lane));
-    load_row_words<X>(m, rows.query(lane), args.shape.head_dim, scratch.query);
-    for (int64_t d = 0; d < depth; ++d)
-      scratch.q.qt[d * kWidth<X> + lane] =
-          X::kWord == 1 ? scratch.query[d] * scale : scratch.query[d];
+    auto* row = scratch.query + lane * depth;
+    load_row_words<X>(m, rows.query(lane), args.shape.head_dim, row);
+    for (int64_t d = 0; d < depth; ++d) {
+      if (X::kWord == 1) row[d] *= scale;
+      scratch.q.qt[d * kWidth<X> + lane] = row[d];
+    }
   }
 }
 
@@ -148,12 +155,98 @@ void find_visible_rows(VisibleTile<X>& tile, const tilewise::Band& band, const D
   }
 }
 
+// Fetches rows that are read soon while something else is computed, line by line in the order of
+// memory, which is what the hardware's own prefetchers recognise.
+template <class X>
+class Fetch {
+ public:
+  Fetch(const Matrix& m, int64_t first, int64_t rows, int64_t dim)
+      : line_(m.at(first, 0)),
+        stride_(m.row),
+        bytes_(dim * tilewise::dtype_bytes(m.dtype)),
+        lines_(rows * ((bytes_ + 63) / 64)) {}
+  // How many lines to fetch at each of `steps` steps.
+  int each(int64_t steps) const { return static_cast<int>((lines_ + steps - 1) / steps); }
+  void lines(int count) {
+    for (int i = 0; i < count; ++i) {
+      X::prefetch_l2(line_ + at_);
+      at_ += 64;
+      if (at_ >= bytes_) {
+        at_ = 0;
+        line_ += stride_;
+      }
+    }
+  }
+
+ private:
+  const char* line_;
+  int64_t stride_, bytes_, lines_, at_ = 0;
+};
+
+// S^T (keys, kWidth) of R rows for whole groups of 2 kLanes keys. Lanes are keys until the end; two
+// vectors of them at a time, since the sum of each row is a chain. A sum is that of multiply_abt,
+// in its order. next: rows that are read next, to be fetched meanwhile.
+template <class X, int R>
+__attribute__((noinline)) void multiply_few_rows(const Rows& keys, Fetch<X>& fetch, int64_t count,
+                                                 const typename X::Real* query, int64_t depth,
+                                                 typename X::Real* s) {
+  const int lines = fetch.each(count / X::kLanes * ((depth + X::kLanes - 1) / X::kLanes));
+  using Vec = typename X::Vec;
+  using Real = typename X::Real;
+  constexpr int L = X::kLanes;
+  for (int64_t k0 = 0; k0 < count; k0 += 2 * L) {
+    Vec sum[2][R] = {};
+    for (int64_t d = 0; d < depth; d += L) {
+      const int64_t n = smaller(L, depth - d), byte = d * static_cast<int64_t>(sizeof(Real));
+      TILEWISE_UNROLL for (int g = 0; g < 2; ++g) {
+        fetch.lines(lines);
+        Vec block[L];
+        TILEWISE_UNROLL for (int i = 0; i < L; ++i) {
+          const char* word = keys.row(k0 + g * L + i) + byte;
+          if (n == L) {
+            block[i] = X::load(reinterpret_cast<const Real*>(word));
+          } else {
+            Real part[L] = {};
+            std::memcpy(part, word, n * sizeof(Real));
+            block[i] = X::load(part);
+          }
+        }
+        X::transpose(block);
+        TILEWISE_UNROLL for (int i = 0; i < L; ++i) if (i < n)
+            TILEWISE_UNROLL for (int r = 0; r < R; ++r) sum[g][r] =
+                X::dot(sum[g][r], block[i], X::broadcast(query[r * depth + d + i]));
+      }
+    }
+    TILEWISE_UNROLL for (int g = 0; g < 2; ++g) {
+      Vec block[L] = {};
+      TILEWISE_UNROLL for (int r = 0; r < R; ++r) block[r] = sum[g][r];
+      X::transpose(block);
+      TILEWISE_UNROLL for (int i = 0; i < L; ++i)
+          X::store(s + (k0 + g * L + i) * kWidth<X>, block[i]);
+    }
+  }
+}
+
+template <class X>
+void multiply_few_rows(const Rows& keys, Fetch<X>& fetch, int64_t count, int rows,
+                       const typename X::Real* query, int64_t depth, typename X::Real* s) {
+  if (rows > 4)
+    multiply_few_rows<X, 8>(keys, fetch, count, query, depth, s);
+  else if (rows > 2)
+    multiply_few_rows<X, 4>(keys, fetch, count, query, depth, s);
+  else if (rows > 1)
+    multiply_few_rows<X, 2>(keys, fetch, count, query, depth, s);
+  else
+    multiply_few_rows<X, 1>(keys, fetch, count, query, depth, s);
+}
+
 // c (RB rows of `width` dims) += P V over words [begin, end) of the keys, dims [column, column + NV
 // vectors). p: word (w, row i) at p[w * kWidth + i].
 template <class X, int RB, int NV, bool kCareful>
 __attribute__((noinline)) void multiply_add_pv(const typename X::Real* p, const Rows& v,
                                                int64_t begin, int64_t end, int64_t column,
-                                               typename X::Real* c, int64_t width) {
+                                               typename X::Real* c, int64_t width, Fetch<X>& fetch,
+                                               int lines) {
   using Vec = typename X::Vec;
   using Real = typename X::Real;
   constexpr int L = X::kLanes;
@@ -163,6 +256,7 @@ __attribute__((noinline)) void multiply_add_pv(const typename X::Real* p, const 
   const char* row = v.row(begin) + column * static_cast<int64_t>(sizeof(Real));
   p += begin * kWidth<X>;
   for (int64_t w = begin; w < end; ++w) {
+    fetch.lines(lines);
     Vec x[NV];
     TILEWISE_UNROLL for (int j = 0; j < NV; ++j) x[j] =
         X::load(reinterpret_cast<const Real*>(row) + j * L);
@@ -180,10 +274,14 @@ __attribute__((noinline)) void multiply_add_pv(const typename X::Real* p, const 
 
 // O += P V over the visible keys of each row.
 template <class X, bool kCareful>
-void multiply_add_values(DecodeScratch<X>& scratch, const Rows& v, int lanes, int64_t width) {
+void multiply_add_values(DecodeScratch<X>& scratch, const Rows& v, int lanes, int64_t width,
+                         Fetch<X>& next) {
   constexpr int L = X::kLanes, W = X::kWord;
   constexpr int NV = X::kRows / 2;  // with 4 rows: half the registers accumulate
   const VisibleTile<X>& visible = *scratch.visible;
+  // Two thirds of them: the first third was fetched beside the softmax.
+  const int lines =
+      next.each(3 * kDecodeTile / (2 * W) * ((width + NV * L - 1) / (NV * L)) * ((lanes + 3) / 4));
   for (int lane = 0; lane < lanes;) {
     const int rest = lanes - lane, rows = rest >= 4 ? 4 : rest >= 2 ? 2 : 1;
     auto* c = scratch.q.o + lane * width;
@@ -192,7 +290,7 @@ void multiply_add_values(DecodeScratch<X>& scratch, const Rows& v, int lanes, in
       if (lane / L < s.j0 || lane / L >= s.j1) continue;
       const auto run = [&]<int RB, int N>(int64_t column) {
         multiply_add_pv<X, RB, N, kCareful>(scratch.p + lane, v, s.begin / W, s.end / W, column, c,
-                                            width);
+                                            width, next, lines);
       };
       for (int64_t column = 0; column < width;) {
         const bool wide = width - column >= NV * L;
@@ -234,7 +332,8 @@ bool decode_chunk(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
   const int64_t width = decode_width<X>(shape.value_dim);
   const Real scale =
       static_cast<Real>(scale_of<X>(args.scale, args.scale_f64) * static_cast<Real>(kLog2E));
-  const bool has_bias = args.bias.data != nullptr;
+  const int64_t depth = words<X>(shape.head_dim);
+  const bool has_bias = args.bias.data != nullptr, is_few = rows.lanes <= kFewRows;
   bool mixed = has_bias;
   load_queries(args, rows, scale, scratch);
   reset(q, width, kPrescaled<X> || has_bias ? Real(1) : scale);
@@ -246,24 +345,42 @@ bool decode_chunk(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
   // Units count from key 0 (visible-inl.h).
   if (k0 < args.decode.first_key) k0 = args.decode.first_key / kUnit * kUnit;
   for (; k0 < end; k0 += kDecodeTile) {
-    const int64_t keys = smaller(kDecodeTile, end - k0), padded = round_up(keys, kUnit);
+    const int64_t keys = smaller(kDecodeTile, end - k0);
     find_visible_rows(*scratch.visible, args.band, rows, k0, static_cast<int>(keys));
     if (scratch.visible->count == 0) continue;
     mixed = mixed || scratch.visible->partial();
     if (has_bias) load_decode_bias(args, rows, k0, keys, scratch);
-    const TileScores<X> tile{scratch.p, has_bias ? scratch.bias : nullptr, scratch.visible->bits,
-                             scale,     words<X>(shape.head_dim),          0,
+    const Rows k =
+        word_rows<X>(key, k0, keys, round_up(keys, 2 * X::kLanes), shape.head_dim, scratch.keys);
+    Fetch<X> values(value, k0, keys, shape.value_dim);
+    Fetch<X> next_keys(key, k0 + keys, smaller(kDecodeTile, end - k0 - keys), shape.head_dim);
+    if (is_few)
+      multiply_few_rows<X>(k, values, round_up(keys, 2 * X::kLanes), rows.lanes, scratch.query,
+                           depth, scratch.s);
+    const TileScores<X> tile{scratch.p,
+                             is_few ? scratch.s : nullptr,
+                             has_bias ? scratch.bias : nullptr,
+                             scratch.visible->bits,
+                             scale,
+                             depth,
+                             0,
                              kCareful};
     std::memcpy(scratch.old_m, q.m, sizeof(Real) * kWidth<X>);
-    absorb_scores(q, tile, word_rows<X>(key, k0, keys, padded, shape.head_dim, scratch.keys),
-                  *scratch.visible);
+    const int lines = next_keys.each(3 * kDecodeTile / kUnit);  // the rest beside P V
+    for (int i = 0; i < scratch.visible->count; ++i) {
+      const Segment& s = scratch.visible->segments[i];
+      for (int row = s.begin; row < s.end; row += kUnit) {
+        next_keys.lines(lines);
+        absorb_unit(q, tile, k, s, row);
+      }
+    }
     for (int lane = 0; lane < rows.lanes; ++lane)  // lines 11 and 12: rescale O
       if (scratch.old_m[lane] != q.m[lane])
         scale_row(q.o + lane * width, width, power_of_two(scratch.old_m[lane] - q.m[lane]));
-    multiply_add_values<X, kCareful>(
-        scratch,
-        contracted_rows<X>(value, k0, keys, padded, shape.value_dim, width, scratch.values),
-        rows.lanes, width);
+    multiply_add_values<X, kCareful>(scratch,
+                                     contracted_rows<X>(value, k0, keys, round_up(keys, kUnit),
+                                                        shape.value_dim, width, scratch.values),
+                                     rows.lanes, width, next_keys);
   }
   if (kCareful || !mixed) return true;
   for (int lane = 0; lane < rows.lanes; ++lane)

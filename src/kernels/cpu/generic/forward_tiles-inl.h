@@ -92,32 +92,38 @@ void load_bias(const Tensor& tensor, int64_t batch, int64_t head, int64_t q0, in
     }
 }
 
-// Lines 9 to 11: P = 2^(S - m) of the visible units, l += rowsum(P), m raised where it must be.
+// Lines 9 to 11 for one unit of a segment: P = 2^(S - m), l += rowsum(P), m raised where it must
+// be.
+template <class X>
+void absorb_unit(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys, const Segment& s,
+                 int row) {
+  const Rows unit = {keys.row(row), keys.stride};
+  const auto run = [&]<int NV>() {
+    if (tile.careful || q.fresh)
+      score_unit_cold<X, NV>(q, tile, unit, row, s.j0, s.masked);
+    else if (tile.bias)
+      score_unit<X, NV, UnitKind::kBiased>(q, tile, unit, row, s.j0, s.masked);
+    else if (s.masked)
+      score_unit<X, NV, UnitKind::kMasked>(q, tile, unit, row, s.j0, true);
+    else
+      score_unit<X, NV, UnitKind::kPlain>(q, tile, unit, row, s.j0, false);
+  };
+  const int vectors = s.j1 - s.j0;
+  if constexpr (X::kVectors > 2)
+    if (vectors == 3) run.template operator()<3>();
+  if constexpr (X::kVectors > 1)
+    if (vectors == 2) run.template operator()<2>();
+  if (vectors == 1) run.template operator()<1>();
+  q.fresh = false;
+}
+
+// The same for all visible units of a tile.
 template <class X>
 void absorb_scores(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys,
                    const VisibleTile<X>& visible) {
   for (int i = 0; i < visible.count; ++i) {
     const Segment& s = visible.segments[i];
-    for (int row = s.begin; row < s.end; row += kUnit) {
-      const Rows unit = {keys.row(row), keys.stride};
-      const auto run = [&]<int NV>() {
-        if (tile.careful || q.fresh)
-          score_unit_cold<X, NV>(q, tile, unit, row, s.j0, s.masked);
-        else if (tile.bias)
-          score_unit<X, NV, UnitKind::kBiased>(q, tile, unit, row, s.j0, s.masked);
-        else if (s.masked)
-          score_unit<X, NV, UnitKind::kMasked>(q, tile, unit, row, s.j0, true);
-        else
-          score_unit<X, NV, UnitKind::kPlain>(q, tile, unit, row, s.j0, false);
-      };
-      const int vectors = s.j1 - s.j0;
-      if constexpr (X::kVectors > 2)
-        if (vectors == 3) run.template operator()<3>();
-      if constexpr (X::kVectors > 1)
-        if (vectors == 2) run.template operator()<2>();
-      if (vectors == 1) run.template operator()<1>();
-      q.fresh = false;
-    }
+    for (int row = s.begin; row < s.end; row += kUnit) absorb_unit(q, tile, keys, s, row);
   }
 }
 
