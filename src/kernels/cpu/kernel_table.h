@@ -37,11 +37,11 @@ struct Kernel {
   void (*sum_rows)(const SumRowsLaunch&, void* scratch);
 };
 
-enum class Isa : int32_t { kScalar = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Bf16 = 3 };
+enum class Isa : int32_t { kScalar = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Bf16 = 3, kAmx = 4 };
 
 struct KernelTable {
   Isa isa;
-  const char* name;          // "scalar", "avx2", "avx512", "avx512bf16"
+  const char* name;          // "scalar", "avx2", "avx512", "avx512bf16", "amx"
   const Kernel* kernels[4];  // by DType; never null: float64 is the scalar kernel everywhere
 };
 

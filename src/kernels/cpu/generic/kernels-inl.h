@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A Kernel from a vocabulary.
+// A Kernel from a vocabulary, or from one for the forward and another for the rest.
 #pragma once
 
 #include "kernels/cpu/generic/flash_backward-inl.h"
@@ -11,14 +11,14 @@
 
 namespace {
 
-template <class X>
+template <class Forward, class X = Forward>
 constexpr tilewise::Kernel make_kernel(const char* arithmetic) {
   tilewise::Kernel kernel{};
   kernel.arithmetic = arithmetic;
-  kernel.geometry = propose_geometry<X>;
-  kernel.query_unit = kWidth<X>;
-  kernel.forward_scratch_bytes = forward_scratch_bytes<X>;
-  kernel.forward = flash_forward<X>;
+  kernel.geometry = propose_geometry<Forward, X>;
+  kernel.query_unit = kWidth<Forward>;
+  kernel.forward_scratch_bytes = forward_scratch_bytes<Forward>;
+  kernel.forward = flash_forward<Forward>;
   kernel.backward_scratch_bytes = backward_scratch_bytes<X>;
   kernel.backward_prepare = backward_prepare<X>;
   kernel.backward = flash_backward<X>;

@@ -17,6 +17,10 @@ struct Rows {
   const char* row(int64_t r) const { return data + r * stride; }
 };
 
+// The products of the forward are of tiles: 32 rows by kStep words by kWidth lanes, in memory.
+template <class X>
+inline constexpr bool kTiled = X::kStep > 1;
+
 template <class X>
 inline constexpr int kWidth = X::kLanes* X::kVectors;  // lanes of a tile of S^T, P^T, O^T
 
