@@ -21,8 +21,8 @@ template <class X>
 struct KeyTile {
   int64_t k0;
   int64_t rows;
-  Rows k;  // (rows, words(d))
-  Rows v;  // (rows / kWord, e)
+  Rows k;       // (rows, words(d))
+  Rows v;       // (rows / kWord, e)
   Rows groups;  // V in groups, where products are of tiles; v is then NaN and infinity of V alone
 };
 
@@ -77,7 +77,7 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
   const auto* begin = args.by_query.begin + item.query_tile;
   for (int64_t run = begin[0]; run < begin[1]; ++run)
     for (int64_t j = args.by_query.runs[run].first; j < args.by_query.runs[run].last;
-         ++j) {                                                 // line 5
+         ++j) {                                                              // line 5
       const KeyTile<X> kv = load_keys<X, kCareful>(args, item, j, scratch);  // line 6
       for (int i = 0; i < blocks; ++i) {
         const int64_t first = q0 + i * kWidth<X>;
@@ -90,12 +90,16 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
           load_bias<X>(args.bias, item.batch, item.head, first, lanes(i), kv.k0, kv.rows,
                        scratch.bias);
         const TileScores<X> tile{scratch.p,    scratch.scores, has_bias ? scratch.bias : nullptr,
-                                 visible.bits, scale,     words<X>(shape.head_dim),
+                                 visible.bits, scale,          words<X>(shape.head_dim),
                                  width,        kCareful};
         absorb_scores(scratch.block[i], tile, kv.k, visible);  // lines 9 to 11: S, m, P, l
         // line 12: O += P V
-        if constexpr (kTiled<X>)
-          multiply_add_tiles(kv.groups, width, scratch.p, visible, scratch.block[i]);
+        if constexpr (kTiled<X>) {
+          multiply_add_tiles<X>(kv.groups, width, scratch.p, visible, scratch.block[i].o);
+          const int group = visible.first_group();
+          X::add_tiles(scratch.block[i].l_words, scratch.p + group * X::kStep * kWidth<X>,
+                       visible.last_group() - group);
+        }
         if constexpr (!kTiled<X> || kCareful)
           multiply_add_ab<X, kCareful>(kv.v, width, scratch.p, visible, scratch.block[i].o);
       }
@@ -104,7 +108,7 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
     for (int i = 0; i < blocks; ++i)
       if (not_finite(scratch.block[i], shape.value_dim, lanes(i))) return false;
   for (int i = 0; i < blocks; ++i) {  // lines 12 and 13
-    if (kTiled<X>) settle(scratch.block[i], width);
+    if (kTiled<X>) settle<X>(scratch.block[i].o, width * kWidth<X>);
     store_output(args, item, scratch.block[i], q0 + i * kWidth<X>, lanes(i));
   }
   return true;

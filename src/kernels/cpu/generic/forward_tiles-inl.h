@@ -189,29 +189,29 @@ __attribute__((noinline)) void multiply_add_ab(const Rows& a, int64_t columns,
   }
 }
 
-// The same product by tiles, and l_words += P: v is what contracted_groups makes of V.
+// The same product by tiles: a is what contracted_groups makes of A. B is 0 outside of the
+// segments.
 template <class X>
-void multiply_add_tiles(const Rows& v, int64_t columns, const typename X::Real* p,
-                        const VisibleTile<X>& visible, QueryBlock<X>& q) {
+void multiply_add_tiles(const Rows& a, int64_t columns, const typename X::Real* b,
+                        const VisibleTile<X>& visible, typename X::Real* c) {
   constexpr int kRows = 2 * X::kStep;
   const int first = visible.first_group(), count = visible.last_group() - first;
-  p += first * X::kStep * kWidth<X>;
+  b += first * X::kStep * kWidth<X>;
   for (int64_t d = 0; d < columns; d += kRows)
-    X::template multiply_tiles<false>(q.o + d * kWidth<X>, v.row(first * columns + d), v.stride,
-                                      columns * v.stride, p, count);
-  X::add_tiles(q.l_words, p, count);
+    X::template multiply_tiles<false>(c + d * kWidth<X>, a.row(first * columns + d), a.stride,
+                                      columns * a.stride, b, count);
 }
 
-// Tile instructions take subnormal numbers for 0, so whether O is one may depend on what was added
-// to it afterwards: a group of masked keys or nothing. So may the sign of a zero and the bits of a
-// NaN.
+// Tile instructions take subnormal numbers for 0, so whether a sum is one may depend on what was
+// added to it afterwards: a group of masked pairs or nothing. So may the sign of a zero and the
+// bits of a NaN.
 template <class X>
-void settle(QueryBlock<X>& q, int64_t columns) {
+void settle(typename X::Real* sums, int64_t count) {
   using Vec = typename X::Vec;
-  for (int64_t i = 0; i < columns * kWidth<X>; i += X::kLanes) {
-    const Vec o = X::load(q.o + i), size = X::max(X::sub(Vec{}, o), o);
-    const Vec settled = X::select(X::less(size, X::broadcast(0x1p-126f)), Vec{}, o);
-    X::store(q.o + i, X::select(X::unordered(o), X::broadcast(__builtin_nanf("")), settled));
+  for (int64_t i = 0; i < count; i += X::kLanes) {
+    const Vec x = X::load(sums + i), size = X::max(X::sub(Vec{}, x), x);
+    const Vec settled = X::select(X::less(size, X::broadcast(0x1p-126f)), Vec{}, x);
+    X::store(sums + i, X::select(X::unordered(x), X::broadcast(__builtin_nanf("")), settled));
   }
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A Kernel from a vocabulary, or from one for the forward and another for the rest.
+// A Kernel from a vocabulary, or from one for attention and another for the rest.
 #pragma once
 
 #include "kernels/cpu/generic/flash_backward-inl.h"
@@ -11,17 +11,17 @@
 
 namespace {
 
-template <class Forward, class X = Forward>
+template <class Flash, class X = Flash>
 constexpr tilewise::Kernel make_kernel(const char* arithmetic) {
   tilewise::Kernel kernel{};
   kernel.arithmetic = arithmetic;
-  kernel.geometry = propose_geometry<Forward, X>;
-  kernel.query_unit = kWidth<Forward>;
-  kernel.forward_scratch_bytes = forward_scratch_bytes<Forward>;
-  kernel.forward = flash_forward<Forward>;
-  kernel.backward_scratch_bytes = backward_scratch_bytes<X>;
-  kernel.backward_prepare = backward_prepare<X>;
-  kernel.backward = flash_backward<X>;
+  kernel.geometry = propose_geometry<Flash>;
+  kernel.query_unit = kWidth<Flash>;
+  kernel.forward_scratch_bytes = forward_scratch_bytes<Flash>;
+  kernel.forward = flash_forward<Flash>;
+  kernel.backward_scratch_bytes = backward_scratch_bytes<Flash>;
+  kernel.backward_prepare = backward_prepare<Flash>;
+  kernel.backward = flash_backward<Flash>;
   kernel.matmul_scratch_bytes = matmul_scratch_bytes<X>;
   kernel.matmul = matmul<X>;
   kernel.rows_scratch_bytes = rows_scratch_bytes<X>;
