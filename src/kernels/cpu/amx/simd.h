@@ -17,7 +17,8 @@ struct AmxBf16 : Avx512Bf16 {
       uint8_t palette, start_row, reserved[14];
       uint16_t row_bytes[16];
       uint8_t rows[16];
-    } kConfiguration = {1, 0, {}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
+    } kConfiguration = {
+        1, 0, {}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
     _tile_loadconfig(&kConfiguration);
   }
   TILEWISE_INLINE void end_tiles() { _tile_release(); }
@@ -25,12 +26,22 @@ struct AmxBf16 : Avx512Bf16 {
   // GCC's intrinsics do not say that tiles are loaded from memory.
   TILEWISE_INLINE void finish_stores() { __asm__ volatile("" ::: "memory"); }
 
+  // A product A B in `steps` steps of the contracted index. Step i: A is 32 rows of kStep words at
+  // a + i * a_step, B is kStep rows of 32 words at b + i * b_step. Strides and steps in bytes.
+  struct TileProduct {
+    const void* a;
+    int64_t a_stride;
+    int64_t a_step;
+    const void* b;
+    int64_t b_stride;
+    int64_t b_step;
+    int64_t steps;
+  };
+  // c (32, 32) = A B, or += where not kFromZero.
   template <bool kFromZero>
-  TILEWISE_INLINE void multiply_tiles(Real* c, const char* a, int64_t a_stride, int64_t a_step,
-                                      const Real* b, int64_t steps) {
-    constexpr int64_t kRow = 2 * kLanes;  // of b and c
-    constexpr int64_t kRowBytes = kRow * sizeof(Real);
-    Real* const below = c + 16 * kRow;
+  TILEWISE_INLINE void multiply_tiles(const TileProduct& x, Real* c, int64_t c_stride) {
+    char *const c0 = (char*)c, *const c2 = c0 + 16 * c_stride;
+    const char *a = (const char*)x.a, *b = (const char*)x.b;
     finish_stores();
     if (kFromZero) {
       _tile_zero(0);
@@ -38,36 +49,33 @@ struct AmxBf16 : Avx512Bf16 {
       _tile_zero(2);
       _tile_zero(3);
     } else {
-      _tile_loadd(0, c, kRowBytes);
-      _tile_loadd(1, c + kLanes, kRowBytes);
-      _tile_loadd(2, below, kRowBytes);
-      _tile_loadd(3, below + kLanes, kRowBytes);
+      _tile_loadd(0, c0, c_stride);
+      _tile_loadd(1, c0 + 64, c_stride);
+      _tile_loadd(2, c2, c_stride);
+      _tile_loadd(3, c2 + 64, c_stride);
     }
-    for (int64_t i = 0; i < steps; ++i) {
-      _tile_loadd(4, a, a_stride);
-      _tile_loadd(6, b, kRowBytes);
-      _tile_loadd(7, b + kLanes, kRowBytes);
-      _tile_loadd(5, a + 16 * a_stride, a_stride);
+    for (int64_t i = 0; i < x.steps; ++i, a += x.a_step, b += x.b_step) {
+      _tile_loadd(4, a, x.a_stride);
+      _tile_loadd(6, b, x.b_stride);
+      _tile_loadd(7, b + 64, x.b_stride);
+      _tile_loadd(5, a + 16 * x.a_stride, x.a_stride);
       _tile_dpbf16ps(0, 4, 6);
       _tile_dpbf16ps(1, 4, 7);
       _tile_dpbf16ps(2, 5, 6);
       _tile_dpbf16ps(3, 5, 7);
-      a += a_step;
-      b += kStep * kRow;
     }
-    _tile_stored(0, c, kRowBytes);
-    _tile_stored(1, c + kLanes, kRowBytes);
-    _tile_stored(2, below, kRowBytes);
-    _tile_stored(3, below + kLanes, kRowBytes);
+    _tile_stored(0, c0, c_stride);
+    _tile_stored(1, c0 + 64, c_stride);
+    _tile_stored(2, c2, c_stride);
+    _tile_stored(3, c2 + 64, c_stride);
   }
   // All 16 rows of A are ones, and all 16 rows of the sums lie at the same place: stride 0.
   TILEWISE_INLINE void add_tiles(Real* sums, const Real* b, int64_t steps) {
-    static constexpr uint32_t kOnes[kLanes] = {
-        0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80,
-        0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80,
-        0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80};
-    constexpr int64_t kRow = 2 * kLanes;
-    constexpr int64_t kRowBytes = kRow * sizeof(Real);
+    static constexpr uint32_t kOnes[kLanes] = {0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80,
+                                               0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80,
+                                               0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80,
+                                               0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80};
+    constexpr int64_t kRow = 2 * kLanes, kRowBytes = kRow * sizeof(Real);
     finish_stores();
     _tile_loadd(4, kOnes, 0);
     _tile_loadd(0, sums, 0);

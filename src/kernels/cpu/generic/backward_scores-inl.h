@@ -39,6 +39,7 @@ struct PanelScores {
   Real* p;          // (rows / kWord, kWidth), words of queries
   Real* ds;         // the same
   Real* ds_keys;    // dS again in words of keys (dq_word), where these differ: for dQ
+                    // (rows, kStep) where products are of tiles
   Real* ds_real;    // (rows, kWidth), not rounded to words; null: no grad_bias
   bool careful;     // mark masked pairs by -0.0; NaN and infinity as arithmetic has them
   Rows ahead[2];    // rows that are brought into the second-level cache meanwhile
@@ -185,24 +186,26 @@ __attribute__((noinline)) void score_rows(const PanelScores<X>& panel, int row, 
     const int at = (row + i) / X::kWord * kWidth<X> + lane;
     X::store_p(panel.p + at, kWidth<X>, p[0], p[1]);
     X::store_p(panel.ds + at, kWidth<X>, ds[0], ds[1]);
-    if constexpr (X::kWord == 2) X::store(panel.ds_keys + at, X::pair_in_order(ds[0], ds[1]));
+    if constexpr (kTiled<X>)
+      TILEWISE_UNROLL for (int h = 0; h < 2; ++h) X::store_bf16(
+          reinterpret_cast<uint16_t*>(panel.ds_keys + (row + i + h) * X::kStep) + lane, ds[h]);
+    else if constexpr (X::kWord == 2)
+      X::store(panel.ds_keys + at, X::pair_in_order(ds[0], ds[1]));
   }
 }
 
 // S and dP of the group that starts at `row`; see score_group.
 template <class X>
 void score_panel_group(const PanelScores<X>& panel, int row, bool whole) {
-  constexpr int64_t kStepBytes = X::kStep * sizeof(typename X::Real);
-  X::template multiply_tiles<true>(panel.s, panel.q.row(row), panel.q.stride, kStepBytes, panel.kt,
-                                   panel.q_depth / X::kStep);
-  X::template multiply_tiles<true>(panel.dp, panel.g.row(row), panel.g.stride, kStepBytes, panel.vt,
-                                   panel.g_depth / X::kStep);
+  multiply_group<X>({panel.q.row(row), panel.q.stride}, panel.kt, panel.q_depth, panel.s);
+  multiply_group<X>({panel.g.row(row), panel.g.stride}, panel.vt, panel.g_depth, panel.dp);
   if (whole) return;
   const auto hidden = panel.careful ? X::masked_words() : typename X::Vec{};
   const int at = row / X::kWord * kWidth<X>;
   for (int i = 0; i < kGroup<X> / X::kWord * kWidth<X>; i += X::kLanes) {
     X::store(panel.p + at + i, hidden);
     X::store(panel.ds + at + i, hidden);
+    X::store(panel.ds_keys + at + i, hidden);
   }
 }
 

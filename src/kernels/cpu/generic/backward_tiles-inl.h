@@ -28,6 +28,7 @@ struct BackwardScratch {
   Real *kt, *vt;              // (panels, words(dim), kWidth)
   Real *dkt, *dvt;            // (panels, width, kWidth)
   Real* k_words;              // (key_tile / kWord, k_width), where keys must be copied
+  Real* k_rest;               // NaN and infinity of K alone, where products are of tiles
   Real *q_rows, *g_rows;      // (query_tile, words(dim)), where these must be copied
   Real *q_words, *g_words;    // (query_tile / kWord, width), likewise
   Real *q_groups, *g_groups;  // as many, where products are of tiles: contracted_groups
@@ -49,13 +50,14 @@ struct BackwardScratch {
     const int64_t d = words<X>(shape.head_dim), e = words<X>(shape.value_dim);
     q_width = value_width<X>(shape.head_dim);
     g_width = value_width<X>(shape.value_dim);
-    k_width = round_up(shape.head_dim, X::kLanes);
+    k_width = kTiled<X> ? q_width : round_up(shape.head_dim, X::kLanes);
     panel_size = rows / W * kWidth<X>;
     kt = part.take<Real>(d * keys);
     vt = part.take<Real>(e * keys);
     dkt = part.take<Real>(q_width * keys);
     dvt = part.take<Real>(g_width * keys);
     k_words = part.take<Real>(keys / W * k_width);
+    k_rest = kTiled<X> ? part.take<Real>(keys / W * k_width) : nullptr;
     q_rows = part.take<Real>(rows * d);
     g_rows = part.take<Real>(rows * e);
     q_words = part.take<Real>(rows / W * q_width);
@@ -195,7 +197,7 @@ struct BackwardKeys {
 };
 
 // Line 7: load K_j and V_j; line 8: dK_j = dV_j = 0.
-template <class X>
+template <class X, bool kCareful>
 BackwardKeys load_key_panels(const tilewise::BackwardLaunch& args,
                              const tilewise::BackwardItem& item, BackwardScratch<X>& scratch) {
   using Real = typename X::Real;
@@ -214,8 +216,15 @@ BackwardKeys load_key_panels(const tilewise::BackwardLaunch& args,
     transpose_words<X>(v, first, lanes, shape.value_dim, 1,
                        scratch.vt + p * words<X>(shape.value_dim) * kWidth<X>);
   }
-  tile.k = contracted_rows<X>(k, tile.k0, tile.keys, round_up(tile.keys, X::kWord), shape.head_dim,
-                              scratch.k_width, scratch.k_words);
+  const int64_t padded = round_up(tile.keys, kTiled<X> ? kGroup<X> : X::kWord);
+  tile.k = contracted_rows<X>(k, tile.k0, tile.keys, padded, shape.head_dim, scratch.k_width,
+                              scratch.k_words);
+  if constexpr (kTiled<X> && kCareful)
+    for (int64_t i = 0; i < padded / X::kWord * scratch.k_width; i += X::kLanes) {
+      const auto word = X::load(scratch.k_words + i), rest = X::not_finite_halves(word);
+      X::store(scratch.k_rest + i, rest);
+      X::store(scratch.k_words + i, X::without_bits(word, rest));
+    }
   std::memset(scratch.dkt, 0, tile.panels * scratch.q_width * kWidth<X> * sizeof(Real));
   std::memset(scratch.dvt, 0, tile.panels * scratch.g_width * kWidth<X> * sizeof(Real));
   return tile;

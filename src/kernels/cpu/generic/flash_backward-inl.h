@@ -115,7 +115,7 @@ void flash_backward_tile(const tilewise::BackwardLaunch& args, const tilewise::B
   int32_t* bias_turn = args.bias_turn + item.key_tile;
   bool is_mixed = args.bias.data != nullptr, is_finite = true;
 
-  const BackwardKeys keys = load_key_panels<X>(args, item, scratch);  // lines 7 and 8
+  const BackwardKeys keys = load_key_panels<X, kCareful>(args, item, scratch);  // lines 7 and 8
   if (shares_grad_bias) wait_for_turn(bias_turn, static_cast<int32_t>(kv_head));
   for (int64_t head = item.kv_head * group; head < (item.kv_head + 1) * group; ++head) {
     const auto* begin = args.by_key.begin + item.key_tile;

@@ -27,7 +27,7 @@ typename X::Real scale_of(float scale, double scale_f64) {
 // Columns of V as the product O += P V takes them.
 template <class X>
 int64_t value_width(int64_t value_dim) {
-  return round_up(value_dim, kTiled<X> ? 2 * X::kStep : X::kRows);
+  return round_up(value_dim, kTiled<X> ? kGroup<X> : X::kRows);
 }
 
 // A worker's memory for one tile of queries: `blocks` register blocks of kWidth queries that share
@@ -194,12 +194,13 @@ __attribute__((noinline)) void multiply_add_ab(const Rows& a, int64_t columns,
 template <class X>
 void multiply_add_tiles(const Rows& a, int64_t columns, const typename X::Real* b,
                         const VisibleTile<X>& visible, typename X::Real* c) {
-  constexpr int kRows = 2 * X::kStep;
+  constexpr int64_t kRow = kWidth<X> * sizeof(typename X::Real);
   const int first = visible.first_group(), count = visible.last_group() - first;
   b += first * X::kStep * kWidth<X>;
-  for (int64_t d = 0; d < columns; d += kRows)
-    X::template multiply_tiles<false>(c + d * kWidth<X>, a.row(first * columns + d), a.stride,
-                                      columns * a.stride, b, count);
+  for (int64_t d = 0; d < columns; d += kGroup<X>)
+    X::template multiply_tiles<false>(
+        {a.row(first * columns + d), a.stride, columns * a.stride, b, kRow, X::kStep * kRow, count},
+        c + d * kWidth<X>, kRow);
 }
 
 // Tile instructions take subnormal numbers for 0, so whether a sum is one may depend on what was

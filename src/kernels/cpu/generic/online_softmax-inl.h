@@ -93,9 +93,7 @@ TILEWISE_INLINE typename X::Vec exp2_minus(typename X::Vec s, typename X::Vec ba
 template <class X>
 void score_group(const QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys, int row,
                  bool whole) {
-  X::template multiply_tiles<true>(tile.s, keys.row(row), keys.stride,
-                                   X::kStep * sizeof(typename X::Real), q.qt,
-                                   tile.depth / X::kStep);
+  multiply_group<X>({keys.row(row), keys.stride}, q.qt, tile.depth, tile.s);
   if (whole) return;
   const auto hidden = tile.careful ? X::masked_words() : typename X::Vec{};
   auto* p = tile.p + row / X::kWord * kWidth<X>;

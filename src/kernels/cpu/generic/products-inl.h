@@ -53,6 +53,15 @@ TILEWISE_INLINE void multiply_abt(typename X::Vec (&s)[X::kRows][NV], const Rows
   }
 }
 
+// s (kGroup, kWidth) = A B, as multiply_abt has it: A is kGroup rows of depth words.
+template <class X>
+TILEWISE_INLINE void multiply_group(const Rows& a, const typename X::Real* b, int64_t depth,
+                                    typename X::Real* s) {
+  constexpr int64_t kReal = sizeof(typename X::Real), kRow = kWidth<X> * kReal;
+  X::template multiply_tiles<true>(
+      {a.data, a.stride, X::kStep * kReal, b, kRow, X::kStep * kRow, depth / X::kStep}, s, kRow);
+}
+
 // Adds words [begin, end) of the contracted index to lane vectors [J0, J1) of c: kRows rows of A^T
 // (A stored as rows of the contracted index, so that row k holds the kRows words at a.row(k)) times
 // B. careful: see hide_masked.
