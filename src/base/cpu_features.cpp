@@ -10,6 +10,8 @@
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #define TILEWISE_X86 1
 #else
 #define TILEWISE_X86 0
@@ -42,8 +44,14 @@ uint64_t enabled_states(const Registers& leaf1) {
   return (uint64_t{high} << 32) | low;
 }
 
+// Tiles are 8 KiB of state a thread, which Linux saves only for processes that ask for it, once.
+bool may_use_tiles() {
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
 CpuFeatures detect() {
-  constexpr uint64_t kAvxState = 0x6, kAvx512State = 0xe6;
+  constexpr uint64_t kAvxState = 0x6, kAvx512State = 0xe6, kTileState = 0x60000;
   const Registers leaf1 = cpuid(1, 0), leaf7 = cpuid(7, 0), leaf7_1 = cpuid(7, 1);
   const uint64_t states = enabled_states(leaf1);
   CpuFeatures found;
@@ -52,6 +60,8 @@ CpuFeatures detect() {
   found.avx512 = found.avx2_fma_f16c && (states & kAvx512State) == kAvx512State;
   for (int index : {16, 17, 28, 30, 31}) found.avx512 &= bit(leaf7.ebx, index);  // F DQ CD BW VL
   found.avx512_bf16 = found.avx512 && leaf7.eax >= 1 && bit(leaf7_1.eax, 5);
+  found.amx_bf16 = found.avx512_bf16 && (states & kTileState) == kTileState &&
+                   bit(leaf7.edx, 22) && bit(leaf7.edx, 24) && may_use_tiles();
   return found;
 }
 

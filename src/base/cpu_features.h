@@ -11,6 +11,7 @@ struct CpuFeatures {
   bool avx2_fma_f16c = false;  // AVX2, FMA and F16C, enabled by the system (XCR0)
   bool avx512 = false;         // F, BW, DQ, VL, CD
   bool avx512_bf16 = false;
+  bool amx_bf16 = false;  // AMX-TILE, AMX-BF16 and avx512_bf16; the system lets this process use it
 };
 [[nodiscard]] const CpuFeatures& cpu_features();  // detected once
 

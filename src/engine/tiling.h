@@ -26,7 +26,7 @@ constexpr int64_t kDecodeQueries = 16;
 constexpr int64_t kDecodeChunk = 1024;
 [[nodiscard]] constexpr int64_t decode_row_tiles(const Kernel& kernel,
                                                  const AttentionShape& shape) {
-  return ceil_divide(shape.query_heads / shape.kv_heads * shape.query_length, kernel.query_unit);
+  return ceil_divide(shape.query_heads / shape.kv_heads * shape.query_length, kernel.decode_unit);
 }
 
 // Waking another worker costs a few microseconds: it must find as much work.

@@ -15,8 +15,9 @@ namespace {
 
 void require_isa(Isa isa) {
   const CpuFeatures& cpu = cpu_features();
-  const bool supported[] = {true, cpu.avx2_fma_f16c, cpu.avx512, cpu.avx512 && cpu.avx512_bf16};
-  static constexpr const char* kNames[] = {"scalar", "avx2", "avx512", "avx512bf16"};
+  const bool supported[] = {true, cpu.avx2_fma_f16c, cpu.avx512, cpu.avx512 && cpu.avx512_bf16,
+                            cpu.amx_bf16};
+  static constexpr const char* kNames[] = {"scalar", "avx2", "avx512", "avx512bf16", "amx"};
   const auto index = static_cast<size_t>(isa);
   if (supported[index]) return;
   throw InvalidArgument(message("peak_gflops", "isa", kNames[index], "one that this CPU has"));

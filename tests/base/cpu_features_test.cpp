@@ -40,6 +40,7 @@ TEST(CpuFeatures, AgreeWithTheKernel) {
   EXPECT_EQ(cpu_features().avx512,
             all({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"}));
   EXPECT_EQ(cpu_features().avx512_bf16, all({"avx512f", "avx512_bf16"}));
+  EXPECT_EQ(cpu_features().amx_bf16, all({"avx512_bf16", "amx_tile", "amx_bf16"}));
 }
 
 TEST(CpuFeatures, NameIsTheKernels) {

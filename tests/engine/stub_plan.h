@@ -20,6 +20,8 @@ inline Kernel stub_kernel() {
   kernel.geometry = stub_geometry;
   kernel.query_unit = 8;
   kernel.forward_scratch_bytes = stub_scratch;
+  kernel.decode_unit = 8;
+  kernel.decode_is_forward = true;
   kernel.decode_scratch_bytes = stub_decode_scratch;
   kernel.backward_scratch_bytes = stub_scratch;
   return kernel;

@@ -19,6 +19,7 @@ TEST(PeakLoops, FlopsPerIterationFollowTheWidth) {
   EXPECT_EQ(peak_loop(Isa::kAvx512, DType::kFloat32).flops_per_iteration, 12 * 16 * 2);
   EXPECT_EQ(peak_loop(Isa::kAvx512, DType::kBFloat16).flops_per_iteration, 12 * 16 * 2);
   EXPECT_EQ(peak_loop(Isa::kAvx512Bf16, DType::kBFloat16).flops_per_iteration, 12 * 16 * 4);
+  EXPECT_EQ(peak_loop(Isa::kAmx, DType::kBFloat16).flops_per_iteration, 4 * 16 * 16 * 64);
   EXPECT_EQ(peak_loop(Isa::kAvx512Bf16, DType::kFloat64).flops_per_iteration, 12 * 8 * 2);
 #endif
 }
@@ -39,6 +40,7 @@ TEST(PeakLoops, SumsAreThoseOfTheInstruction) {
   if (cpu.avx512_bf16) {
     EXPECT_EQ(peak_loop(Isa::kAvx512Bf16, DType::kBFloat16).run(1000), 12 * 1000 * 2);
   }
+  if (cpu.amx_bf16) EXPECT_EQ(peak_loop(Isa::kAmx, DType::kBFloat16).run(1000), 1000 * 32);
 }
 #endif
 

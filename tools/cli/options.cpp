@@ -63,7 +63,7 @@ void add_dtype(CLI::App& app, std::optional<DType>& dtype, const std::string& de
 
 void add_isa(CLI::App& app, std::string& isa) {
   app.add_option("--isa", isa,
-                 with_default("instruction set: avx512bf16, avx512, avx2 or scalar",
+                 with_default("instruction set: amx, avx512bf16, avx512, avx2 or scalar",
                               isa.empty() ? "TILEWISE_ISA, else the best of this CPU" : isa))
       ->type_name("NAME");
 }

@@ -17,6 +17,7 @@ EXPORTS = {
     "avx2": {"kAvx2F32"},
     "avx512": {"kAvx512F32"},
     "avx512bf16": {"kAvx512Bf16"},
+    "amx": {"kAmxBf16"},
 }
 RUNTIME = {"memcpy", "memmove", "memset", "memcmp", "sched_yield", "_GLOBAL_OFFSET_TABLE_",
            "__stack_chk_fail"}

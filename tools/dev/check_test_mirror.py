@@ -7,7 +7,7 @@ import checker
 KERNEL_REASON = "instantiates the generic kernel; tests/kernels/cpu runs every supported instruction set"
 WITHOUT_A_TEST = {  # source: why
     f"src/kernels/cpu/{isa}/kernels.cpp": KERNEL_REASON
-    for isa in ("scalar", "avx2", "avx512", "avx512bf16")
+    for isa in ("scalar", "avx2", "avx512", "avx512bf16", "amx")
 }
 
 

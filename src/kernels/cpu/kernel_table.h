@@ -20,7 +20,9 @@ struct Kernel {
   int64_t query_unit;  // query_tile must be a multiple (lanes x vectors of one register block)
   int64_t (*forward_scratch_bytes)(const AttentionShape&, const Geometry&);
   void (*forward)(const ForwardLaunch&, const ForwardItem&, void* scratch);
-  // Few queries: lanes are the rows of a group, query_unit of them in an item.
+  // Few queries: lanes are the rows of a group, decode_unit of them in an item.
+  int64_t decode_unit;
+  bool decode_is_forward;  // same bits, as long as keys are in one chunk
   int64_t (*decode_scratch_bytes)(const AttentionShape&);
   void (*decode)(const ForwardLaunch&, const DecodeItem&, void* scratch);
   int64_t (*backward_scratch_bytes)(const AttentionShape&, const Geometry&);
@@ -40,11 +42,11 @@ struct Kernel {
   void (*sum_rows)(const SumRowsLaunch&, void* scratch);
 };
 
-enum class Isa : int32_t { kScalar = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Bf16 = 3 };
+enum class Isa : int32_t { kScalar = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Bf16 = 3, kAmx = 4 };
 
 struct KernelTable {
   Isa isa;
-  const char* name;          // "scalar", "avx2", "avx512", "avx512bf16"
+  const char* name;          // "scalar", "avx2", "avx512", "avx512bf16", "amx"
   const Kernel* kernels[4];  // by DType; never null: float64 is the scalar kernel everywhere
 };
 

@@ -8,7 +8,7 @@ namespace tilewise {
 
 extern const Kernel kScalarF32, kScalarF64;
 #if defined(TILEWISE_X86)
-extern const Kernel kAvx2F32, kAvx512F32, kAvx512Bf16;
+extern const Kernel kAvx2F32, kAvx512F32, kAvx512Bf16, kAmxBf16;
 #endif
 
 }  // namespace tilewise

@@ -19,6 +19,8 @@ const KernelTable kAvx512Table = {
     Isa::kAvx512, "avx512", {&kAvx512F32, &kAvx512F32, &kAvx512F32, &kScalarF64}};
 const KernelTable kAvx512Bf16Table = {
     Isa::kAvx512Bf16, "avx512bf16", {&kAvx512F32, &kAvx512Bf16, &kAvx512F32, &kScalarF64}};
+const KernelTable kAmxTable = {
+    Isa::kAmx, "amx", {&kAvx512F32, &kAmxBf16, &kAvx512F32, &kScalarF64}};
 #endif
 
 struct Candidate {
@@ -30,7 +32,8 @@ struct Candidate {
 std::vector<Candidate> compiled_kernels() {
 #if defined(TILEWISE_X86)
   const CpuFeatures& cpu = cpu_features();
-  return {{&kAvx512Bf16Table, cpu.avx512 && cpu.avx512_bf16 && cpu.avx2_fma_f16c},
+  return {{&kAmxTable, cpu.amx_bf16 && cpu.avx2_fma_f16c},
+          {&kAvx512Bf16Table, cpu.avx512 && cpu.avx512_bf16 && cpu.avx2_fma_f16c},
           {&kAvx512Table, cpu.avx512 && cpu.avx2_fma_f16c},
           {&kAvx2Table, cpu.avx2_fma_f16c},
           {&kScalarTable, true}};

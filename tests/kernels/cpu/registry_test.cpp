@@ -42,6 +42,7 @@ TEST_F(ChosenKernels, SupportedMatchesTheCpu) {
   EXPECT_EQ(has("avx2"), cpu_features().avx2_fma_f16c);
   EXPECT_EQ(has("avx512"), cpu_features().avx512);
   EXPECT_EQ(has("avx512bf16"), cpu_features().avx512 && cpu_features().avx512_bf16);
+  EXPECT_EQ(has("amx"), cpu_features().amx_bf16);
 }
 
 TEST_F(ChosenKernels, EveryKernelIsComplete) {

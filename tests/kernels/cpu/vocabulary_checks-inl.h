@@ -289,7 +289,7 @@ const char* check_packing() {
     static Sample<X> s;
     s.draw(random, dtype, rows, dim, n % 4);
     const int64_t first = random.between(0, rows - 1), count = random.between(1, rows - first);
-    const int64_t padded = round_up(count, kUnit), width = round_up(dim, 8);
+    const int64_t padded = round_up(count, kGroup<X>), width = value_width<X>(dim);
     for (Real& x : buffer) x = Real(77);
     Rows got = word_rows<X>(s.matrix, first, count, padded, dim, buffer);
     for (int64_t r = 0; r < (got.data == reinterpret_cast<char*>(buffer) ? padded : count); ++r)
@@ -303,6 +303,18 @@ const char* check_packing() {
         CHECK(element_of_words<X>(got.row(r / X::kWord), c * X::kWord + r % X::kWord) == truth,
               "contracted_rows (%ld, %ld)", long(r), long(c));
       }
+    if constexpr (kTiled<X>) {
+      static Real groups[256 * 256];
+      contracted_groups<X, false>(s.matrix, first, count, padded, dim, width, buffer, groups);
+      for (int64_t r = 0; r < padded; ++r)
+        for (int64_t c = 0; c < width; ++c) {
+          const auto* row =
+              reinterpret_cast<const char*>(groups + (r / kGroup<X> * width + c) * X::kStep);
+          CHECK(element_of_words<X>(row, r % kGroup<X>) ==
+                    (r < count && c < dim ? s.at(first + r, c) : 0),
+                "contracted_groups (%ld, %ld)", long(r), long(c));
+        }
+    }
     const int64_t lanes = smaller(count, kWidth<X>);
     transpose_words<X>(s.matrix, first, lanes, dim, Real(2), buffer);
     for (int64_t l = 0; l < kWidth<X>; ++l)
@@ -376,6 +388,7 @@ const char* check_cold_path() {
   using Real = typename X::Real;
   constexpr int kW = kWidth<X>, kDepth = 16, kKeys = 64;
   static Real qt[kDepth * kW], o[2][16 * kW], state[2][5][kW], p[2][kKeys * kW], bias[kKeys * kW];
+  static Real scores[kGroup<X> * kW];
   static char keys[kKeys * kDepth * sizeof(Real)];
   const DType dtype = X::kWord == 2       ? DType::kBFloat16
                       : sizeof(Real) == 8 ? DType::kFloat64
@@ -406,11 +419,21 @@ const char* check_cold_path() {
       const bool biased = n % 5 == 4;
       reset(q, 16, kPrescaled<X> || biased ? Real(1) : scale);
       std::memset(p[cold], 0, sizeof p[cold]);
-      const TileScores<X> tile{
-          p[cold], nullptr, biased ? bias : nullptr, visible.bits, scale, kDepth, 16, false};
+      const TileScores<X> tile{p[cold],
+                               kTiled<X> ? scores : nullptr,
+                               biased ? bias : nullptr,
+                               visible.bits,
+                               scale,
+                               kDepth,
+                               16,
+                               false};
       for (int i = 0; i < visible.count; ++i) {
         const Segment& s = visible.segments[i];
-        for (int row = s.begin; row < s.end; row += kUnit)
+        for (int row = s.begin; row < s.end; row += kUnit) {
+          if constexpr (kTiled<X>) {
+            const int group = row / kGroup<X> * kGroup<X>;
+            score_group(q, tile, rows, group, row > group);
+          }
           for (int j = s.j0; j < s.j1; ++j) {
             const Rows unit = {rows.row(row), rows.stride};
             if (cold)
@@ -422,6 +445,7 @@ const char* check_cold_path() {
             else
               score_unit<X, 1, UnitKind::kPlain>(q, tile, unit, row, j, false);
           }
+        }
       }
     }
     CHECK(std::memcmp(p[0], p[1], sizeof p[0]) == 0, "P differs (case %d)", n);

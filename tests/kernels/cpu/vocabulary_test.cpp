@@ -17,6 +17,7 @@ std::vector<const VocabularyChecks*> supported() {
   if (cpu.avx2_fma_f16c) list.push_back(&kAvx2F32Checks);
   if (cpu.avx512) list.push_back(&kAvx512F32Checks);
   if (cpu.avx512 && cpu.avx512_bf16) list.push_back(&kAvx512Bf16Checks);
+  if (cpu.amx_bf16) list.push_back(&kAmxBf16Checks);
 #endif
   return list;
 }

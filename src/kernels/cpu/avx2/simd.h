@@ -17,6 +17,7 @@ struct Avx2F32 {
   using Mask = __m256;  // all bits of a lane set or clear
   static constexpr int kLanes = 8;
   static constexpr int kWord = 1;
+  static constexpr int kStep = 1;
   static constexpr int kRows = 4;  // 4 x 3 accumulators + 3 of B + 1 broadcast = 16 registers
   static constexpr int kVectors = 3;
 

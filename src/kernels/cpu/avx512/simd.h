@@ -18,6 +18,7 @@ struct Avx512F32 {
   using Mask = __mmask16;
   static constexpr int kLanes = 16;
   static constexpr int kWord = 1;
+  static constexpr int kStep = 1;
   static constexpr int kRows = 8;  // 8 x 3 accumulators + 3 vectors of B leave 5 registers: 99 % of
   static constexpr int kVectors = 3;  // the FMA peak in L1, measured; 12x2 and 6x4 are within 1 %
 

@@ -117,6 +117,85 @@ __attribute__((noinline)) void multiply_add_ds_k(const GradQueryProduct<X>& x, i
       std::memcpy(c + i * stride, edge[i], smaller(columns, NV * L) * sizeof(Real));
 }
 
+// The same product by tiles, for all of a tile of queries.
+template <class X>
+void multiply_add_ds_k_tiles(const GradQueryProduct<X>& x, int64_t rows, int64_t columns,
+                             typename X::Real* c, int64_t stride) {
+  using Real = typename X::Real;
+  constexpr int64_t kReal = sizeof(Real), G = kGroup<X>;
+  for (int64_t r = 0; r < rows; r += G) {
+    const auto sees = [&](int64_t panel) {
+      const UnitRange* units = x.ranges + panel * kUnits + r / kUnit;
+      return units[0].j1 | units[1].j1 | units[2].j1 | units[3].j1;
+    };
+    static_assert(G == 4 * kUnit && G == kWidth<X>);
+    int64_t begin = 0, end = x.panels;  // a band has no gaps
+    while (begin < end && !sees(begin)) ++begin;
+    while (begin < end && !sees(end - 1)) --end;
+    for (int64_t d = 0; d < columns; d += G) {
+      const int64_t height = smaller(G, rows - r), width = smaller(G, columns - d);
+      const bool whole = height == G && width == G;
+      Real edge[G * G];
+      Real* const to = c + r * stride + d;
+      if (!whole && !x.is_first)
+        for (int64_t i = 0; i < height; ++i)
+          std::memcpy(edge + i * G, to + i * stride, width * kReal);
+      const typename X::TileProduct product = {x.ds + begin * x.panel_size + r * X::kStep,
+                                               X::kStep * kReal,
+                                               x.panel_size * kReal,
+                                               x.k.row(begin * X::kStep) + d * kReal,
+                                               x.k.stride,
+                                               X::kStep * x.k.stride,
+                                               end - begin};
+      if (x.is_first)
+        X::template multiply_tiles<true>(product, whole ? to : edge, (whole ? stride : G) * kReal);
+      else
+        X::template multiply_tiles<false>(product, whole ? to : edge, (whole ? stride : G) * kReal);
+      if (!whole)
+        for (int64_t i = 0; i < height; ++i)
+          std::memcpy(to + i * stride, edge + i * G, width * kReal);
+    }
+  }
+}
+
+// What NaN and infinity of K add where they are visible.
+template <class X>
+void add_not_finite(const GradQueryProduct<X>& x, const typename X::Real* rest, int64_t rows,
+                    int64_t columns, typename X::Real* c, int64_t stride) {
+  const auto* ds = reinterpret_cast<const uint16_t*>(x.ds);
+  const auto* halves = reinterpret_cast<const uint16_t*>(rest);
+  constexpr uint16_t kMasked = 0x8000;
+  const int64_t k_stride = x.k.stride / static_cast<int64_t>(sizeof(*c));
+  for (int64_t key = 0; key < x.keys; ++key)
+    for (int64_t d = 0; d < columns; ++d) {
+      const uint16_t k = halves[(key / 2 * k_stride + d) * 2 + key % 2];
+      if (k == 0) continue;
+      const int64_t panel = key / kWidth<X>, lane = key % kWidth<X>;
+      for (int64_t r = 0; r < rows; ++r) {
+        if (x.ranges[panel * kUnits + r / kUnit].j1 == 0) continue;
+        const uint16_t weight = ds[panel * x.panel_size * 2 + r * kGroup<X> + lane];
+        if (weight != kMasked)
+          c[r * stride + d] += tilewise::load_element(&weight, DType::kBFloat16, 0) *
+                               tilewise::load_element(&k, DType::kBFloat16, 0);
+      }
+    }
+}
+
+// Scale and settle finished sums.
+template <class X>
+void finish_sums(typename X::Real factor, int64_t rows, int64_t columns, typename X::Real* c,
+                 int64_t stride) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t d = 0; d < columns; d += X::kLanes) {
+      typename X::Real part[X::kLanes] = {};
+      const int64_t n = smaller(X::kLanes, columns - d);
+      std::memcpy(part, c + r * stride + d, n * sizeof(*c));
+      settle<X>(part, X::kLanes);
+      X::store(part, X::mul(X::load(part), X::broadcast(factor)));
+      std::memcpy(c + r * stride + d, part, n * sizeof(*c));
+    }
+}
+
 // Line 21 for a tile of queries, and scale where it is complete.
 template <class X, bool kCareful>
 void add_grad_query(const tilewise::BackwardLaunch& args, const BackwardKeys& keys,
@@ -130,6 +209,13 @@ void add_grad_query(const tilewise::BackwardLaunch& args, const BackwardKeys& ke
       scratch.ranges,    keys.panels,
       keys.keys,         keys.k,
       visit.before == 0, visit.is_last ? scale_of<X>(args.scale, args.scale_f64) : Real(1)};
+  if constexpr (kTiled<X>) {
+    auto* to = c.data + q0 * c.stride;
+    multiply_add_ds_k_tiles(x, rows, head_dim, to, c.stride);
+    if (kCareful) add_not_finite(x, scratch.k_rest, rows, head_dim, to, c.stride);
+    if (visit.is_last) finish_sums<X>(x.factor, rows, head_dim, to, c.stride);
+    return;
+  }
   for (int64_t d = 0; d < head_dim; d += kGradVectors<X> * L)
     for (int64_t r = 0; r < rows; r += X::kRows) {
       const auto run = [&]<int NV>() {

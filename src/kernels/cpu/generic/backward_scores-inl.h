@@ -35,9 +35,11 @@ struct PanelScores {
   const Real* bias;           // (rows, kWidth), times log2(e); null: none
   const uint16_t (*bits)[X::kVectors];
   Real scale_log2;  // scale * log2(e), which Q carries unless kCoarse
+  Real *s, *dp;     // (kGroup, kWidth): S and dP of one group of rows, where products are of tiles
   Real* p;          // (rows / kWord, kWidth), words of queries
   Real* ds;         // the same
   Real* ds_keys;    // dS again in words of keys (dq_word), where these differ: for dQ
+                    // (rows, kStep) where products are of tiles
   Real* ds_real;    // (rows, kWidth), not rounded to words; null: no grad_bias
   bool careful;     // mark masked pairs by -0.0; NaN and infinity as arithmetic has them
   Rows ahead[2];    // rows that are brought into the second-level cache meanwhile
@@ -87,14 +89,12 @@ TILEWISE_INLINE typename X::Vec never_minus_zero(typename X::Vec x) {
   return X::add(x, typename X::Vec{});
 }
 
-// MR queries from `row` on, lane vectors [j0, j0 + NV).
-template <class X, int MR, int NV, UnitKind kKind>
-__attribute__((noinline)) void score_rows(const PanelScores<X>& panel, int row, int j0,
-                                          bool masked) {
+// S and dP of MR queries from `row` on; dP starts at -delta if kCoarse.
+template <class X, int MR, int NV>
+TILEWISE_INLINE void multiply_rows(const PanelScores<X>& panel, int row, int lane0,
+                                   typename X::Vec (&s)[MR][NV], typename X::Vec (&dp)[MR][NV]) {
   using Vec = typename X::Vec;
   using Real = typename X::Real;
-  const int lane0 = j0 * X::kLanes;
-  Vec s[MR][NV], dp[MR][NV];
   TILEWISE_UNROLL for (int i = 0; i < MR; ++i) {
     const Vec minus_delta = X::broadcast(panel.minus_delta[row + i]);
     TILEWISE_UNROLL for (int j = 0; j < NV; ++j) s[i][j] = Vec{},
@@ -120,6 +120,26 @@ __attribute__((noinline)) void score_rows(const PanelScores<X>& panel, int row, 
   for (int64_t d = MR * lines * kStep; d < both; ++d) multiply();
   for (int64_t d = both; d < panel.q_depth; ++d) multiply_word<X, MR, NV>(s, q, q_stride, kt);
   for (int64_t d = both; d < panel.g_depth; ++d) multiply_word<X, MR, NV>(dp, g, g_stride, vt);
+}
+
+// MR queries from `row` on, lane vectors [j0, j0 + NV).
+template <class X, int MR, int NV, UnitKind kKind>
+__attribute__((noinline)) void score_rows(const PanelScores<X>& panel, int row, int j0,
+                                          bool masked) {
+  using Vec = typename X::Vec;
+  using Real = typename X::Real;
+  const int lane0 = j0 * X::kLanes;
+  Vec s[MR][NV], dp[MR][NV];
+  if constexpr (kTiled<X>) {
+    const int at = row % kGroup<X> * kWidth<X> + lane0;
+    TILEWISE_UNROLL for (int i = 0; i < MR; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j) {
+      const int64_t from = at + i * kWidth<X> + j * X::kLanes;
+      s[i][j] = X::load(panel.s + from);
+      dp[i][j] = X::add(X::load(panel.dp + from), X::broadcast(panel.minus_delta[row + i]));
+    }
+  } else {
+    multiply_rows<X, MR, NV>(panel, row, lane0, s, dp);
+  }
 
   const Vec scale = X::broadcast(panel.scale_log2), low = X::broadcast(Exp2<Real>::kZero);
   const Vec minus_inf = X::broadcast(-__builtin_inff());
@@ -166,19 +186,46 @@ __attribute__((noinline)) void score_rows(const PanelScores<X>& panel, int row, 
     const int at = (row + i) / X::kWord * kWidth<X> + lane;
     X::store_p(panel.p + at, kWidth<X>, p[0], p[1]);
     X::store_p(panel.ds + at, kWidth<X>, ds[0], ds[1]);
-    if constexpr (X::kWord == 2) X::store(panel.ds_keys + at, X::pair_in_order(ds[0], ds[1]));
+    if constexpr (kTiled<X>)
+      TILEWISE_UNROLL for (int h = 0; h < 2; ++h) X::store_bf16(
+          reinterpret_cast<uint16_t*>(panel.ds_keys + (row + i + h) * X::kStep) + lane, ds[h]);
+    else if constexpr (X::kWord == 2)
+      X::store(panel.ds_keys + at, X::pair_in_order(ds[0], ds[1]));
+  }
+}
+
+// S and dP of the group that starts at `row`; see score_group.
+template <class X>
+void score_panel_group(const PanelScores<X>& panel, int row, bool whole) {
+  multiply_group<X>({panel.q.row(row), panel.q.stride}, panel.kt, panel.q_depth, panel.s);
+  multiply_group<X>({panel.g.row(row), panel.g.stride}, panel.vt, panel.g_depth, panel.dp);
+  if (whole) return;
+  const auto hidden = panel.careful ? X::masked_words() : typename X::Vec{};
+  const int at = row / X::kWord * kWidth<X>;
+  for (int i = 0; i < kGroup<X> / X::kWord * kWidth<X>; i += X::kLanes) {
+    X::store(panel.p + at + i, hidden);
+    X::store(panel.ds + at + i, hidden);
+    X::store(panel.ds_keys + at + i, hidden);
   }
 }
 
 // Lines 11 to 13, 17 and 20 over the visible units.
 template <class X>
 void recompute_scores(const PanelScores<X>& panel, const VisibleTile<X>& visible) {
+  int group_end = 0;
   for (int i = 0; i < visible.count; ++i) {
     const Segment& s = visible.segments[i];
     const auto run = [&]<int NV>() {
       // A single vector of keys takes more rows, so that enough sums are under way.
       constexpr int MR = X::kVectors > 1 && NV == 1 ? X::kRows : X::kRows / 2;
       for (int row = s.begin; row < s.end; row += MR) {
+        if constexpr (kTiled<X>)
+          if (row >= group_end) {
+            const int group = row / kGroup<X> * kGroup<X>;
+            group_end = group + kGroup<X>;
+            score_panel_group(panel, group,
+                              row == group && group_end <= s.end && NV == X::kVectors);
+          }
         if (panel.bias || panel.ds_real || panel.careful)
           score_rows<X, MR, NV, UnitKind::kBiased>(panel, row, s.j0, s.masked);
         else if (s.masked)

@@ -21,18 +21,21 @@ struct UnitRange {
 template <class X>
 struct BackwardScratch {
   using Real = typename X::Real;
-  int64_t q_width;          // head_dim in whole register blocks of dK^T
-  int64_t g_width;          // value_dim, of dV^T
-  int64_t k_width;          // head_dim in whole vectors, of dQ
-  int64_t panel_size;       // words of P or dS of one panel
-  Real *kt, *vt;            // (panels, words(dim), kWidth)
-  Real *dkt, *dvt;          // (panels, width, kWidth)
-  Real* k_words;            // (key_tile / kWord, k_width), where keys must be copied
-  Real *q_rows, *g_rows;    // (query_tile, words(dim)), where these must be copied
-  Real *q_words, *g_words;  // (query_tile / kWord, width), likewise
-  Real *p, *ds;             // (query_tile / kWord, kWidth)
-  Real* ds_keys;            // (panels, query_tile / kWord, kWidth)
-  Real *bias, *ds_real;     // (query_tile, kWidth)
+  int64_t q_width;            // head_dim in whole register blocks of dK^T
+  int64_t g_width;            // value_dim, of dV^T
+  int64_t k_width;            // head_dim in whole vectors, of dQ
+  int64_t panel_size;         // words of P or dS of one panel
+  Real *kt, *vt;              // (panels, words(dim), kWidth)
+  Real *dkt, *dvt;            // (panels, width, kWidth)
+  Real* k_words;              // (key_tile / kWord, k_width), where keys must be copied
+  Real* k_rest;               // NaN and infinity of K alone, where products are of tiles
+  Real *q_rows, *g_rows;      // (query_tile, words(dim)), where these must be copied
+  Real *q_words, *g_words;    // (query_tile / kWord, width), likewise
+  Real *q_groups, *g_groups;  // as many, where products are of tiles: contracted_groups
+  Real *s, *dp;               // (kGroup, kWidth), where products are of tiles
+  Real *p, *ds;               // (query_tile / kWord, kWidth)
+  Real* ds_keys;              // (panels, query_tile / kWord, kWidth)
+  Real *bias, *ds_real;       // (query_tile, kWidth)
   Real *minus_lse, *minus_lse_low, *minus_delta;
   VisibleTile<X>* visible;
   UnitRange* ranges;  // (panels, kUnits)
@@ -40,35 +43,40 @@ struct BackwardScratch {
 
   BackwardScratch(const tilewise::AttentionShape& shape, const tilewise::Geometry& g,
                   void* memory) {
-    Scratch s{static_cast<char*>(memory)};
+    Scratch part{static_cast<char*>(memory)};
     constexpr int64_t W = X::kWord;
     const int64_t keys = round_up(g.backward_key_tile, kWidth<X>), panels = keys / kWidth<X>;
-    const int64_t rows = round_up(g.backward_query_tile, kUnit);
+    const int64_t rows = round_up(g.backward_query_tile, kGroup<X>);
     const int64_t d = words<X>(shape.head_dim), e = words<X>(shape.value_dim);
-    q_width = round_up(shape.head_dim, X::kRows);
-    g_width = round_up(shape.value_dim, X::kRows);
-    k_width = round_up(shape.head_dim, X::kLanes);
+    q_width = value_width<X>(shape.head_dim);
+    g_width = value_width<X>(shape.value_dim);
+    k_width = kTiled<X> ? q_width : round_up(shape.head_dim, X::kLanes);
     panel_size = rows / W * kWidth<X>;
-    kt = s.take<Real>(d * keys);
-    vt = s.take<Real>(e * keys);
-    dkt = s.take<Real>(q_width * keys);
-    dvt = s.take<Real>(g_width * keys);
-    k_words = s.take<Real>(keys / W * k_width);
-    q_rows = s.take<Real>(rows * d);
-    g_rows = s.take<Real>(rows * e);
-    q_words = s.take<Real>(rows / W * q_width);
-    g_words = s.take<Real>(rows / W * g_width);
-    p = s.take<Real>(panel_size);
-    ds = s.take<Real>(panel_size);
-    ds_keys = s.take<Real>(panels * panel_size);
-    bias = s.take<Real>(rows * kWidth<X>);
-    ds_real = s.take<Real>(rows * kWidth<X>);
-    minus_lse = s.take<Real>(rows);
-    minus_lse_low = s.take<Real>(rows);
-    minus_delta = s.take<Real>(rows);
-    visible = s.take<VisibleTile<X>>(1);
-    ranges = s.take<UnitRange>(panels * kUnits);
-    bytes = s.used;
+    kt = part.take<Real>(d * keys);
+    vt = part.take<Real>(e * keys);
+    dkt = part.take<Real>(q_width * keys);
+    dvt = part.take<Real>(g_width * keys);
+    k_words = part.take<Real>(keys / W * k_width);
+    k_rest = kTiled<X> ? part.take<Real>(keys / W * k_width) : nullptr;
+    q_rows = part.take<Real>(rows * d);
+    g_rows = part.take<Real>(rows * e);
+    q_words = part.take<Real>(rows / W * q_width);
+    g_words = part.take<Real>(rows / W * g_width);
+    q_groups = kTiled<X> ? part.take<Real>(rows / W * q_width) : nullptr;
+    g_groups = kTiled<X> ? part.take<Real>(rows / W * g_width) : nullptr;
+    s = kTiled<X> ? part.take<Real>(kGroup<X> * kWidth<X>) : nullptr;
+    dp = kTiled<X> ? part.take<Real>(kGroup<X> * kWidth<X>) : nullptr;
+    p = part.take<Real>(panel_size);
+    ds = part.take<Real>(panel_size);
+    ds_keys = part.take<Real>(panels * panel_size);
+    bias = part.take<Real>(rows * kWidth<X>);
+    ds_real = part.take<Real>(rows * kWidth<X>);
+    minus_lse = part.take<Real>(rows);
+    minus_lse_low = part.take<Real>(rows);
+    minus_delta = part.take<Real>(rows);
+    visible = part.take<VisibleTile<X>>(1);
+    ranges = part.take<UnitRange>(panels * kUnits);
+    bytes = part.used;
   }
 };
 
@@ -177,7 +185,7 @@ struct BackwardKeys {
 };
 
 // Line 7: load K_j and V_j; line 8: dK_j = dV_j = 0.
-template <class X>
+template <class X, bool kCareful>
 BackwardKeys load_key_panels(const tilewise::BackwardLaunch& args,
                              const tilewise::BackwardItem& item, BackwardScratch<X>& scratch) {
   using Real = typename X::Real;
@@ -196,8 +204,15 @@ BackwardKeys load_key_panels(const tilewise::BackwardLaunch& args,
     transpose_words<X>(v, first, lanes, shape.value_dim, 1,
                        scratch.vt + p * words<X>(shape.value_dim) * kWidth<X>);
   }
-  tile.k = contracted_rows<X>(k, tile.k0, tile.keys, round_up(tile.keys, X::kWord), shape.head_dim,
-                              scratch.k_width, scratch.k_words);
+  const int64_t padded = round_up(tile.keys, kTiled<X> ? kGroup<X> : X::kWord);
+  tile.k = contracted_rows<X>(k, tile.k0, tile.keys, padded, shape.head_dim, scratch.k_width,
+                              scratch.k_words);
+  if constexpr (kTiled<X> && kCareful)
+    for (int64_t i = 0; i < padded / X::kWord * scratch.k_width; i += X::kLanes) {
+      const auto word = X::load(scratch.k_words + i), rest = X::not_finite_halves(word);
+      X::store(scratch.k_rest + i, rest);
+      X::store(scratch.k_words + i, X::without_bits(word, rest));
+    }
   std::memset(scratch.dkt, 0, tile.panels * scratch.q_width * kWidth<X> * sizeof(Real));
   std::memset(scratch.dvt, 0, tile.panels * scratch.g_width * kWidth<X> * sizeof(Real));
   return tile;
@@ -209,12 +224,14 @@ struct BackwardQueries {
   int64_t head;
   int64_t q0;
   int64_t rows;
-  Rows q, g;              // (rows, words(dim)): Q_i, dO_i
-  Rows q_words, g_words;  // (rows / kWord, width)
+  Rows q, g;                // (rows, words(dim)): Q_i, dO_i
+  Rows q_words, g_words;    // (rows / kWord, width)
+  Rows q_groups, g_groups;  // where products are of tiles; q_words and g_words then are NaN and
+                            // infinity alone
 };
 
 // Line 10: load Q_i, dO_i, LSE_i, D_i.
-template <class X>
+template <class X, bool kCareful>
 BackwardQueries<X> load_queries(const tilewise::BackwardLaunch& args, int64_t batch, int64_t head,
                                 int64_t query_tile, BackwardScratch<X>& scratch) {
   using Real = typename X::Real;
@@ -223,7 +240,7 @@ BackwardQueries<X> load_queries(const tilewise::BackwardLaunch& args, int64_t ba
   tile.head = head;
   tile.q0 = query_tile * args.geometry.backward_query_tile;
   tile.rows = smaller(args.geometry.backward_query_tile, shape.query_length - tile.q0);
-  const int64_t padded = round_up(tile.rows, kUnit);
+  const int64_t padded = round_up(tile.rows, kGroup<X>);
   const Matrix q = matrix_of(args.query, batch, head), g = matrix_of(args.grad_output, batch, head);
   if constexpr (X::kWord == 1)
     tile.q = scaled_rows<X>(q, tile.q0, tile.rows, padded, shape.head_dim, scale_log2<X>(args),
@@ -231,10 +248,24 @@ BackwardQueries<X> load_queries(const tilewise::BackwardLaunch& args, int64_t ba
   else
     tile.q = word_rows<X>(q, tile.q0, tile.rows, padded, shape.head_dim, scratch.q_rows);
   tile.g = word_rows<X>(g, tile.q0, tile.rows, padded, shape.value_dim, scratch.g_rows);
-  tile.q_words = contracted_rows<X>(q, tile.q0, tile.rows, padded, shape.head_dim, scratch.q_width,
-                                    scratch.q_words);
-  tile.g_words = contracted_rows<X>(g, tile.q0, tile.rows, padded, shape.value_dim, scratch.g_width,
-                                    scratch.g_words);
+  if constexpr (kTiled<X>) {
+    const auto load = [&](const Matrix& m, int64_t dim, int64_t width, Real* to_words,
+                          Real* to_groups, Rows& words_of, Rows& groups_of) {
+      groups_of = contracted_groups<X, kCareful>(m, tile.q0, tile.rows, padded, dim, width,
+                                                 to_words, to_groups);
+      words_of = {reinterpret_cast<const char*>(to_words),
+                  width * static_cast<int64_t>(sizeof(Real))};
+    };
+    load(q, shape.head_dim, scratch.q_width, scratch.q_words, scratch.q_groups, tile.q_words,
+         tile.q_groups);
+    load(g, shape.value_dim, scratch.g_width, scratch.g_words, scratch.g_groups, tile.g_words,
+         tile.g_groups);
+  } else {
+    tile.q_words = contracted_rows<X>(q, tile.q0, tile.rows, padded, shape.head_dim,
+                                      scratch.q_width, scratch.q_words);
+    tile.g_words = contracted_rows<X>(g, tile.q0, tile.rows, padded, shape.value_dim,
+                                      scratch.g_width, scratch.g_words);
+  }
   const int64_t at = (batch * shape.query_heads + head) * shape.query_length + tile.q0;
   const Real *lse = static_cast<const Real*>(args.lse) + at,
              *delta = static_cast<const Real*>(args.delta) + at;
@@ -252,6 +283,10 @@ bool store_key_gradients(const tilewise::BackwardLaunch& args, const tilewise::B
                          const BackwardKeys& tile, const BackwardScratch<X>& scratch) {
   using Real = typename X::Real;
   const auto& shape = args.shape;
+  if (kTiled<X>) {
+    settle<X>(scratch.dkt, tile.panels * scratch.q_width * kWidth<X>);
+    settle<X>(scratch.dvt, tile.panels * scratch.g_width * kWidth<X>);
+  }
   Real scale[kWidth<X>], one[kWidth<X>];
   for (int lane = 0; lane < kWidth<X>; ++lane)
     scale[lane] = scale_of<X>(args.scale, args.scale_f64), one[lane] = 1;

@@ -75,6 +75,8 @@ void accumulate_panel(const tilewise::BackwardLaunch& args, const tilewise::Back
   panel.bias = has_bias ? scratch.bias : nullptr;
   panel.bits = visible.bits;
   panel.scale_log2 = scale_log2<X>(args);
+  panel.s = scratch.s;
+  panel.dp = scratch.dp;
   panel.p = scratch.p;
   panel.ds_keys = scratch.ds_keys + p * scratch.panel_size;
   panel.ds = X::kWord == 1 ? panel.ds_keys : scratch.ds;
@@ -85,11 +87,16 @@ void accumulate_panel(const tilewise::BackwardLaunch& args, const tilewise::Back
   recompute_scores<X>(panel, visible);  // lines 11 to 13: P; 17, 20: dS = P * (dP - D)
   Real *dvt = scratch.dvt + p * scratch.g_width * kWidth<X>,
        *dkt = scratch.dkt + p * scratch.q_width * kWidth<X>;
-  multiply_add_ab<X, kCareful>(queries.g_words, scratch.g_width, panel.p, visible,
-                               dvt);  // line 16: dV += P^T dO; forward: O += P V
-  multiply_add_ab<X, kCareful>(queries.q_words, scratch.q_width, panel.ds, visible,
-                               dkt);  // line 22: dK += dS^T Q; forward: S = scale Q K^T
-  if (has_grad_bias)                  // forward: S += bias
+  // line 16: dV += P^T dO; forward: O += P V. Line 22: dK += dS^T Q; forward: S = scale Q K^T
+  if constexpr (kTiled<X>) {
+    multiply_add_tiles<X>(queries.g_groups, scratch.g_width, panel.p, visible, dvt);
+    multiply_add_tiles<X>(queries.q_groups, scratch.q_width, panel.ds, visible, dkt);
+  }
+  if constexpr (!kTiled<X> || kCareful) {
+    multiply_add_ab<X, kCareful>(queries.g_words, scratch.g_width, panel.p, visible, dvt);
+    multiply_add_ab<X, kCareful>(queries.q_words, scratch.q_width, panel.ds, visible, dkt);
+  }
+  if (has_grad_bias)  // forward: S += bias
     add_grad_bias<X>(matrix_of(args.grad_bias, item.batch, queries.head), queries.q0, queries.rows,
                      first, lanes, visible, panel.ds_real);
 }
@@ -108,15 +115,16 @@ void flash_backward_tile(const tilewise::BackwardLaunch& args, const tilewise::B
   int32_t* bias_turn = args.bias_turn + item.key_tile;
   bool is_mixed = args.bias.data != nullptr, is_finite = true;
 
-  const BackwardKeys keys = load_key_panels<X>(args, item, scratch);  // lines 7 and 8
+  const BackwardKeys keys = load_key_panels<X, kCareful>(args, item, scratch);  // lines 7 and 8
   if (shares_grad_bias) wait_for_turn(bias_turn, static_cast<int32_t>(kv_head));
   for (int64_t head = item.kv_head * group; head < (item.kv_head + 1) * group; ++head) {
     const auto* begin = args.by_key.begin + item.key_tile;
     for (int64_t run = begin[0]; run < begin[1]; ++run) {
       const tilewise::TileRun& tiles = args.by_key.runs[run];
       is_mixed = is_mixed || tiles.kind == tilewise::TileKind::kPartial;
-      for (int64_t i = tiles.first; i < tiles.last; ++i) {                         // line 9
-        const auto queries = load_queries<X>(args, item.batch, head, i, scratch);  // line 10
+      for (int64_t i = tiles.first; i < tiles.last; ++i) {  // line 9
+        const auto queries =
+            load_queries<X, kCareful>(args, item.batch, head, i, scratch);  // line 10
         for (int64_t p = 0; p < keys.panels; ++p)
           accumulate_panel<X, kCareful>(args, item, keys, queries, p, scratch);
         int32_t* turn = args.turn + (item.slot * group + head % group) * args.by_query.rows + i;
@@ -141,10 +149,12 @@ template <class X>
 void flash_backward(const tilewise::BackwardLaunch& args, const tilewise::BackwardItem& item,
                     void* memory) {
   BackwardScratch<X> scratch(args.shape, args.geometry, memory);
+  if constexpr (kTiled<X>) X::begin_tiles();
   if (item.careful)
     flash_backward_tile<X, true>(args, item, scratch);
   else
     flash_backward_tile<X, false>(args, item, scratch);
+  if constexpr (kTiled<X>) X::end_tiles();
 }
 
 template <class X>

@@ -21,23 +21,35 @@ template <class X>
 struct KeyTile {
   int64_t k0;
   int64_t rows;
-  Rows k;  // (rows, words(d))
-  Rows v;  // (rows / kWord, e)
+  Rows k;       // (rows, words(d))
+  Rows v;       // (rows / kWord, e)
+  Rows groups;  // V in groups, where products are of tiles; v is then NaN and infinity of V alone
 };
 
-template <class X>
+template <class X, bool kCareful>
 KeyTile<X> load_keys(const tilewise::ForwardLaunch& args, const tilewise::ForwardItem& item,
                      int64_t tile, ForwardScratch<X>& scratch) {
   const auto& shape = args.shape;
   const int64_t kv_head = item.head / (shape.query_heads / shape.kv_heads);
   const int64_t k0 = tile * args.geometry.key_tile;
   const int64_t rows = smaller(args.geometry.key_tile, shape.kv_length - k0);
-  const int64_t padded = round_up(rows, kUnit);
+  const int64_t padded = round_up(rows, kGroup<X>);
+  const int64_t width = value_width<X>(shape.value_dim);
   const Matrix k = matrix_of(args.key, item.batch, kv_head),
                v = matrix_of(args.value, item.batch, kv_head);
-  return {k0, rows, word_rows<X>(k, k0, rows, padded, shape.head_dim, scratch.keys),
-          contracted_rows<X>(v, k0, rows, padded, shape.value_dim,
-                             round_up(shape.value_dim, X::kRows), scratch.values)};
+  KeyTile<X> keys{};
+  keys.k0 = k0;
+  keys.rows = rows;
+  keys.k = word_rows<X>(k, k0, rows, padded, shape.head_dim, scratch.keys);
+  if constexpr (kTiled<X>) {
+    keys.groups = contracted_groups<X, kCareful>(v, k0, rows, padded, shape.value_dim, width,
+                                                 scratch.values, scratch.groups);
+    keys.v = {reinterpret_cast<const char*>(scratch.values),
+              width * static_cast<int64_t>(sizeof(*scratch.values))};
+  } else {
+    keys.v = contracted_rows<X>(v, k0, rows, padded, shape.value_dim, width, scratch.values);
+  }
+  return keys;
 }
 
 // One tile of queries. False: O is not finite, and masked pairs may have mixed 0 * NaN into it.
@@ -49,7 +61,7 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
   const int64_t q0 = item.query_tile * args.geometry.query_tile;
   const int64_t queries = smaller(args.geometry.query_tile, shape.query_length - q0);
   const int blocks = static_cast<int>((queries + kWidth<X> - 1) / kWidth<X>);
-  const int64_t width = round_up(shape.value_dim, X::kRows);
+  const int64_t width = value_width<X>(shape.value_dim);
   const Real scale =
       static_cast<Real>(scale_of<X>(args.scale, args.scale_f64) * static_cast<Real>(kLog2E));
   const bool has_bias = args.bias.data != nullptr;
@@ -65,8 +77,8 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
   const auto* begin = args.by_query.begin + item.query_tile;
   for (int64_t run = begin[0]; run < begin[1]; ++run)
     for (int64_t j = args.by_query.runs[run].first; j < args.by_query.runs[run].last;
-         ++j) {                                                 // line 5
-      const KeyTile<X> kv = load_keys(args, item, j, scratch);  // line 6
+         ++j) {                                                              // line 5
+      const KeyTile<X> kv = load_keys<X, kCareful>(args, item, j, scratch);  // line 6
       for (int i = 0; i < blocks; ++i) {
         const int64_t first = q0 + i * kWidth<X>;
         const int vectors = static_cast<int>((lanes(i) + X::kLanes - 1) / X::kLanes);
@@ -77,19 +89,28 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
         if (has_bias)
           load_bias<X>(args.bias, item.batch, item.head, first, lanes(i), kv.k0, kv.rows,
                        scratch.bias);
-        const TileScores<X> tile{scratch.p,    nullptr, has_bias ? scratch.bias : nullptr,
-                                 visible.bits, scale,   words<X>(shape.head_dim),
+        const TileScores<X> tile{scratch.p,    scratch.scores, has_bias ? scratch.bias : nullptr,
+                                 visible.bits, scale,          words<X>(shape.head_dim),
                                  width,        kCareful};
         absorb_scores(scratch.block[i], tile, kv.k, visible);  // lines 9 to 11: S, m, P, l
-        multiply_add_ab<X, kCareful>(kv.v, width, scratch.p, visible,
-                                     scratch.block[i].o);  // line 12: O += P V
+        // line 12: O += P V
+        if constexpr (kTiled<X>) {
+          multiply_add_tiles<X>(kv.groups, width, scratch.p, visible, scratch.block[i].o);
+          const int group = visible.first_group();
+          X::add_tiles(scratch.block[i].l_words, scratch.p + group * X::kStep * kWidth<X>,
+                       visible.last_group() - group);
+        }
+        if constexpr (!kTiled<X> || kCareful)
+          multiply_add_ab<X, kCareful>(kv.v, width, scratch.p, visible, scratch.block[i].o);
       }
     }
   if (!kCareful && mixed)
     for (int i = 0; i < blocks; ++i)
       if (not_finite(scratch.block[i], shape.value_dim, lanes(i))) return false;
-  for (int i = 0; i < blocks; ++i)  // lines 12 and 13
+  for (int i = 0; i < blocks; ++i) {  // lines 12 and 13
+    if (kTiled<X>) settle<X>(scratch.block[i].o, width * kWidth<X>);
     store_output(args, item, scratch.block[i], q0 + i * kWidth<X>, lanes(i));
+  }
   return true;
 }
 
@@ -100,8 +121,10 @@ template <class X>
 void flash_forward(const tilewise::ForwardLaunch& args, const tilewise::ForwardItem& item,
                    void* memory) {
   ForwardScratch<X> scratch(args.shape, args.geometry, memory);
+  if constexpr (kTiled<X>) X::begin_tiles();
   if (!flash_forward_tile<X, false>(args, item, scratch))
     flash_forward_tile<X, true>(args, item, scratch);
+  if constexpr (kTiled<X>) X::end_tiles();
 }
 
 template <class X>

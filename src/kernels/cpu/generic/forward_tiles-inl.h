@@ -24,6 +24,12 @@ typename X::Real scale_of(float scale, double scale_f64) {
                                        : static_cast<typename X::Real>(scale);
 }
 
+// Columns of V as the product O += P V takes them.
+template <class X>
+int64_t value_width(int64_t value_dim) {
+  return round_up(value_dim, kTiled<X> ? kGroup<X> : X::kRows);
+}
+
 // A worker's memory for one tile of queries: `blocks` register blocks of kWidth queries that share
 // each tile of keys, so that packing and reading keys is paid once per tile.
 template <class X>
@@ -34,13 +40,15 @@ struct ForwardScratch {
   Real* p;       // (key_tile / kWord, kWidth)
   Real* keys;    // (key_tile, words(head_dim)), where keys must be copied
   Real* values;  // (key_tile / kWord, value width), where values must be copied
+  Real* groups;  // as many, where products are of tiles: contracted_groups
+  Real* scores;  // (kGroup, kWidth), where products are of tiles
   Real* bias;    // (key_tile, kWidth)
   VisibleTile<X>* visible;
   int64_t bytes;
 
   ForwardScratch(const tilewise::AttentionShape& shape, const tilewise::Geometry& g, void* memory) {
     Scratch s{static_cast<char*>(memory)};
-    const int64_t width = round_up(shape.value_dim, X::kRows);
+    const int64_t width = value_width<X>(shape.value_dim);
     for (int64_t i = 0; i < g.query_tile / kWidth<X>; ++i) {
       block[i].qt = s.take<Real>(words<X>(shape.head_dim) * kWidth<X>);
       block[i].o = s.take<Real>(width * kWidth<X>);
@@ -51,6 +59,8 @@ struct ForwardScratch {
     p = s.take<Real>(g.key_tile / X::kWord * kWidth<X>);
     keys = s.take<Real>(g.key_tile * words<X>(shape.head_dim));
     values = s.take<Real>(g.key_tile / X::kWord * width);
+    groups = kTiled<X> ? s.take<Real>(g.key_tile / X::kWord * width) : nullptr;
+    scores = kTiled<X> ? s.take<Real>(kGroup<X> * kWidth<X>) : nullptr;
     bias = s.take<Real>(g.key_tile * kWidth<X>);
     visible = s.take<VisibleTile<X>>(1);
     bytes = s.used;
@@ -121,9 +131,19 @@ void absorb_unit(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys, 
 template <class X>
 void absorb_scores(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys,
                    const VisibleTile<X>& visible) {
+  int group_end = 0;  // of rows whose scores are in tile.s
   for (int i = 0; i < visible.count; ++i) {
     const Segment& s = visible.segments[i];
-    for (int row = s.begin; row < s.end; row += kUnit) absorb_unit(q, tile, keys, s, row);
+    for (int row = s.begin; row < s.end; row += kUnit) {
+      if constexpr (kTiled<X>)
+        if (row >= group_end) {
+          const int group = row / kGroup<X> * kGroup<X>;
+          group_end = group + kGroup<X>;
+          score_group(q, tile, keys, group,
+                      row == group && group_end <= s.end && s.j1 - s.j0 == X::kVectors);
+        }
+      absorb_unit(q, tile, keys, s, row);
+    }
   }
 }
 
@@ -167,8 +187,9 @@ __attribute__((noinline)) void multiply_add_ab(const Rows& a, int64_t columns,
             break;
         }
       } else {
-        static_assert(NV == 1);
-        run.template operator()<0, 1>();
+        // All lanes: with two vectors (tiles) P is marked as masked where it is not computed.
+        static_assert(NV == 1 || (kTiled<X> && kCareful));
+        run.template operator()<0, NV>();
       }
     }
     TILEWISE_UNROLL for (int i = 0; i < X::kRows; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
@@ -186,6 +207,33 @@ bool any_not_finite(const typename X::Real* x, int64_t n) {
   bool found = X::any(X::unordered(sum));
   for (; i < n; ++i) found |= x[i] * 0 != 0;
   return found;
+}
+
+// The same product by tiles: a is what contracted_groups makes of A. B is 0 outside of the
+// segments.
+template <class X>
+void multiply_add_tiles(const Rows& a, int64_t columns, const typename X::Real* b,
+                        const VisibleTile<X>& visible, typename X::Real* c) {
+  constexpr int64_t kRow = kWidth<X> * sizeof(typename X::Real);
+  const int first = visible.first_group(), count = visible.last_group() - first;
+  b += first * X::kStep * kWidth<X>;
+  for (int64_t d = 0; d < columns; d += kGroup<X>)
+    X::template multiply_tiles<false>(
+        {a.row(first * columns + d), a.stride, columns * a.stride, b, kRow, X::kStep * kRow, count},
+        c + d * kWidth<X>, kRow);
+}
+
+// Tile instructions take subnormal numbers for 0, so whether a sum is one may depend on what was
+// added to it afterwards: a group of masked pairs or nothing. So may the sign of a zero and the
+// bits of a NaN.
+template <class X>
+void settle(typename X::Real* sums, int64_t count) {
+  using Vec = typename X::Vec;
+  for (int64_t i = 0; i < count; i += X::kLanes) {
+    const Vec x = X::load(sums + i), size = X::max(X::sub(Vec{}, x), x);
+    const Vec settled = X::select(X::less(size, X::broadcast(0x1p-126f)), Vec{}, x);
+    X::store(sums + i, X::select(X::unordered(x), X::broadcast(__builtin_nanf("")), settled));
+  }
 }
 
 // NaN or infinity in O of one of the first `lanes` queries.

@@ -8,13 +8,14 @@ namespace {
 
 template <class X>
 tilewise::Geometry propose_geometry(int64_t head_dim, int64_t value_dim) {
-  using Real = typename X::Real;
   tilewise::Geometry g;
   // Q^T and O^T of a tile of queries stay in the second-level cache beside P and the keys.
   const int64_t block_bytes =
-      (words<X>(head_dim) + value_dim) * kWidth<X> * static_cast<int64_t>(sizeof(Real));
-  int64_t blocks = 128 * 1024 / block_bytes;
-  blocks = blocks < 1 ? 1 : blocks > 4 ? 4 : blocks;
+      (words<X>(head_dim) + value_dim) * kWidth<X> * static_cast<int64_t>(sizeof(typename X::Real));
+  // With tiles packing V costs more beside the products, so more blocks share it.
+  const int64_t max_blocks = kTiled<X> ? 16 : 4;
+  int64_t blocks = (kTiled<X> ? 256 : 128) * 1024 / block_bytes;
+  blocks = blocks < 1 ? 1 : blocks > max_blocks ? max_blocks : blocks;
   g.query_tile = blocks * kWidth<X>;
   g.key_tile = kMaxRows;
   g.backward_query_tile = kMaxRows;

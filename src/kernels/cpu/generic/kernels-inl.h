@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// A Kernel from a vocabulary.
+// A Kernel from a vocabulary, or from one for attention, one for all that is not attention and one
+// for few queries.
 #pragma once
+
+#include <type_traits>
 
 #include "kernels/cpu/generic/flash_backward-inl.h"
 #include "kernels/cpu/generic/flash_decode-inl.h"
@@ -12,19 +15,21 @@
 
 namespace {
 
-template <class X>
+template <class Flash, class X = Flash, class Few = Flash>
 constexpr tilewise::Kernel make_kernel(const char* arithmetic) {
   tilewise::Kernel kernel{};
   kernel.arithmetic = arithmetic;
-  kernel.geometry = propose_geometry<X>;
-  kernel.query_unit = kWidth<X>;
-  kernel.forward_scratch_bytes = forward_scratch_bytes<X>;
-  kernel.forward = flash_forward<X>;
-  kernel.decode_scratch_bytes = decode_scratch_bytes<X>;
-  kernel.decode = flash_decode<X>;
-  kernel.backward_scratch_bytes = backward_scratch_bytes<X>;
-  kernel.backward_prepare = backward_prepare<X>;
-  kernel.backward = flash_backward<X>;
+  kernel.geometry = propose_geometry<Flash>;
+  kernel.query_unit = kWidth<Flash>;
+  kernel.forward_scratch_bytes = forward_scratch_bytes<Flash>;
+  kernel.forward = flash_forward<Flash>;
+  kernel.decode_unit = kWidth<Few>;
+  kernel.decode_is_forward = std::is_same_v<Few, Flash>;
+  kernel.decode_scratch_bytes = decode_scratch_bytes<Few>;
+  kernel.decode = flash_decode<Few>;
+  kernel.backward_scratch_bytes = backward_scratch_bytes<Flash>;
+  kernel.backward_prepare = backward_prepare<Flash>;
+  kernel.backward = flash_backward<Flash>;
   kernel.matmul_scratch_bytes = matmul_scratch_bytes<X>;
   kernel.matmul = matmul<X>;
   kernel.rows_scratch_bytes = rows_scratch_bytes<X>;

@@ -30,7 +30,8 @@ struct QueryBlock {
   Real* base_m;  // kMagic + kBias - m
   Real* low;     // a score that gives exactly 0
   Real* l;
-  Real* l_words;  // the sum of P as the product P V takes it: rounded to words. l itself in fp32
+  Real* l_words;  // the sum of P as the product P V takes it: rounded to words. l itself in fp32;
+                  // summed with the product itself where that is of tiles
   bool fresh;     // no unit absorbed yet: the first always goes to the cold path
 };
 
@@ -39,7 +40,8 @@ template <class X>
 struct TileScores {
   using Real = typename X::Real;
   Real* p;           // (rows / kWord, kWidth) words: P^T of this tile
-  const Real* s;     // (rows, kWidth): S^T if it is there already; null: computed from the keys
+  Real* s;           // S^T: (kGroup, kWidth) of one group of rows where products are of tiles;
+                     // (rows, kWidth) or null, to be computed from the keys, elsewhere
   const Real* bias;  // (rows, kWidth), times log2(e); null: none
   const uint16_t (*bits)[X::kVectors];
   Real scale_log2;  // scale * log2(e)
@@ -53,6 +55,9 @@ enum class UnitKind { kPlain, kMasked, kBiased };
 // Scores that need no factor any more: Q carries it, or adding the bias has applied it.
 template <class X>
 inline constexpr bool kPrescaled = X::kWord == 1;
+
+template <class X>
+inline constexpr bool kSumsWords = X::kWord == 2 && !kTiled<X>;
 
 template <class X>
 void set_reference(QueryBlock<X>& q, int at, typename X::Vec m, typename X::Real scale) {
@@ -84,16 +89,29 @@ TILEWISE_INLINE typename X::Vec exp2_minus(typename X::Vec s, typename X::Vec ba
   return X::shift_into_exponent(exp2_fraction<X>(f, Exp2<typename X::Real>::kFactor), t);
 }
 
-// kRows rows of S^T from `row` of the tile on, whose keys are `keys`.
+// S^T of the group that starts at `row` of the tile, into tile.s. whole: all of it is visible;
+// otherwise P of its units that are not computed is 0, or marked as masked.
+template <class X>
+void score_group(const QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys, int row,
+                 bool whole) {
+  multiply_group<X>({keys.row(row), keys.stride}, q.qt, tile.depth, tile.s);
+  if (whole) return;
+  const auto hidden = tile.careful ? X::masked_words() : typename X::Vec{};
+  auto* p = tile.p + row / X::kWord * kWidth<X>;
+  for (int i = 0; i < kGroup<X> / X::kWord * kWidth<X>; i += X::kLanes) X::store(p + i, hidden);
+}
+
+// S^T of kRows keys: of row `row` of the tile, which `keys` starts with, and lanes from lane0 on.
 template <class X, int NV>
 TILEWISE_INLINE void load_scores(typename X::Vec (&s)[X::kRows][NV], const QueryBlock<X>& q,
-                                 const TileScores<X>& tile, const Rows& keys, int row, int lane) {
-  if (!tile.s) {
-    multiply_abt<X, NV>(s, keys, q.qt + lane, tile.depth);
+                                 const TileScores<X>& tile, const Rows& keys, int row, int lane0) {
+  if (!kTiled<X> && !tile.s) {
+    multiply_abt<X, NV>(s, keys, q.qt + lane0, tile.depth);
     return;
   }
+  const auto* from = tile.s + (kTiled<X> ? row % kGroup<X> : row) * kWidth<X> + lane0;
   TILEWISE_UNROLL for (int i = 0; i < X::kRows; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
-      s[i][j] = X::load(tile.s + (row + i) * kWidth<X> + lane + j * X::kLanes);
+      s[i][j] = X::load(from + i * kWidth<X> + j * X::kLanes);
 }
 
 template <class X, int NV>
@@ -113,7 +131,7 @@ __attribute__((noinline)) void score_unit(QueryBlock<X>& q, const TileScores<X>&
   Vec sum[NV], sum_words[NV], over = Vec{};
   TILEWISE_UNROLL for (int j = 0; j < NV; ++j) {
     sum[j] = X::load(q.l + lane0 + j * X::kLanes);
-    if constexpr (X::kWord == 2) sum_words[j] = X::load(q.l_words + lane0 + j * X::kLanes);
+    if constexpr (kSumsWords<X>) sum_words[j] = X::load(q.l_words + lane0 + j * X::kLanes);
   }
   for (int half = 0; half < kUnit; half += X::kRows) {
     Vec s[X::kRows][NV];
@@ -140,7 +158,7 @@ __attribute__((noinline)) void score_unit(QueryBlock<X>& q, const TileScores<X>&
         sum[j] = X::add(sum[j], X::add(p[0], p[1]));
         Real* to = tile.p + r / X::kWord * kWidth<X> + lane;
         X::store_p(to, kWidth<X>, p[0], p[1]);
-        if constexpr (X::kWord == 2) sum_words[j] = X::add_pairs(sum_words[j], X::load(to));
+        if constexpr (kSumsWords<X>) sum_words[j] = X::add_pairs(sum_words[j], X::load(to));
       }
     }
   }
@@ -150,7 +168,7 @@ __attribute__((noinline)) void score_unit(QueryBlock<X>& q, const TileScores<X>&
   }
   TILEWISE_UNROLL for (int j = 0; j < NV; ++j) {
     X::store(q.l + lane0 + j * X::kLanes, sum[j]);
-    if constexpr (X::kWord == 2) X::store(q.l_words + lane0 + j * X::kLanes, sum_words[j]);
+    if constexpr (kSumsWords<X>) X::store(q.l_words + lane0 + j * X::kLanes, sum_words[j]);
   }
 }
 
@@ -250,10 +268,10 @@ void score_unit_cold(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& ke
       sum = X::add(sum, X::add(p[0], p[1]));
       Real* to = tile.p + (row + i) / X::kWord * kWidth<X> + lane;
       X::store_p(to, kWidth<X>, p[0], p[1]);
-      if constexpr (X::kWord == 2) sum_words = X::add_pairs(sum_words, X::load(to));
+      if constexpr (kSumsWords<X>) sum_words = X::add_pairs(sum_words, X::load(to));
     }
     X::store(q.l + lane, sum);
-    if (X::kWord == 2) X::store(q.l_words + lane, sum_words);
+    if (kSumsWords<X>) X::store(q.l_words + lane, sum_words);
   }
 }
 

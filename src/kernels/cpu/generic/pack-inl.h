@@ -72,10 +72,11 @@ void store_row(const Matrix& m, int64_t r, int64_t column, int64_t count,
   for (; c < count; ++c) tilewise::store_element(to + c * m.column, m.dtype, 0, from[c]);
 }
 
-// Words of a row: kWord elements each. dim elements, zeros up to a multiple of kWord.
+// Words of a row: kWord elements each. dim elements, zeros up to a multiple of kStep words.
 template <class X>
 int64_t words(int64_t dim) {
-  return (dim + X::kWord - 1) / X::kWord;
+  constexpr int64_t kElements = X::kWord * X::kStep;
+  return (dim + kElements - 1) / kElements * X::kStep;
 }
 
 template <class X>
@@ -83,7 +84,7 @@ void load_row_words(const Matrix& m, int64_t r, int64_t dim, typename X::Real* t
   if constexpr (X::kWord == 1) {
     load_row<X>(m, r, 0, dim, to);
   } else {  // bf16 in, bf16 words out
-    if (dim % 2) std::memset(to + dim / 2, 0, sizeof(*to));
+    std::memset(to + dim / 2, 0, (words<X>(dim) - dim / 2) * sizeof(*to));
     if (m.column == 2) {
       std::memcpy(to, m.at(r, 0), dim * 2);
     } else {
@@ -99,7 +100,8 @@ bool rows_are_words(const Matrix& m, int64_t dim) {
   const DType dtype = X::kWord == 2                   ? DType::kBFloat16
                       : sizeof(typename X::Real) == 8 ? DType::kFloat64
                                                       : DType::kFloat32;
-  return m.dtype == dtype && m.column == tilewise::dtype_bytes(dtype) && dim % X::kWord == 0;
+  return m.dtype == dtype && m.column == tilewise::dtype_bytes(dtype) &&
+         dim == words<X>(dim) * X::kWord;
 }
 
 // Rows [first, first + count) as words, zero rows up to `padded`; the tensor itself where that is
@@ -147,6 +149,36 @@ Rows contracted_rows(const Matrix& m, int64_t first, int64_t count, int64_t padd
     }
   }
   return {reinterpret_cast<const char*>(buffer), width * static_cast<int64_t>(sizeof(Real))};
+}
+
+// The same rows transposed, in groups of kGroup rows, zero rows up to `padded`: group g is (width,
+// kStep) at buffer + g * width * kStep, its row c holds element c of kGroup consecutive rows.
+// pairs: (padded / kWord, width), what contracted_rows makes of them. kCareful: NaN and infinity
+// stay there alone, and are 0 in the groups; otherwise its contents do not matter.
+template <class X, bool kCareful>
+Rows contracted_groups(const Matrix& m, int64_t first, int64_t count, int64_t padded, int64_t dim,
+                       int64_t width, typename X::Real* pairs, typename X::Real* buffer) {
+  using Vec = typename X::Vec;
+  constexpr int L = X::kLanes;
+  static_assert(X::kStep == L && X::kWord == 2);
+  contracted_rows<X>(m, first, count, padded, dim, width, pairs);
+  auto* to = buffer;
+  for (int64_t r = 0; r < padded / X::kWord; r += L)
+    for (int64_t c = 0; c < width; c += L, to += L * L) {
+      Vec block[L];
+      for (int i = 0; i < L; ++i) {
+        auto* word = pairs + (r + i) * width + c;
+        block[i] = X::load(word);
+        if (kCareful) {
+          const Vec rest = X::not_finite_halves(block[i]);
+          block[i] = X::without_bits(block[i], rest);
+          X::store(word, rest);
+        }
+      }
+      X::transpose(block);
+      for (int i = 0; i < L; ++i) X::store(to + i * L, block[i]);
+    }
+  return {reinterpret_cast<const char*>(buffer), L * static_cast<int64_t>(sizeof(*buffer))};
 }
 
 // to (depth words, kWidth) = factor * transpose of the first `lanes` rows; other lanes are 0.

@@ -17,6 +17,10 @@ struct Rows {
   const char* row(int64_t r) const { return data + r * stride; }
 };
 
+// The products of the forward are of tiles: 32 rows by kStep words by kWidth lanes, in memory.
+template <class X>
+inline constexpr bool kTiled = X::kStep > 1;
+
 template <class X>
 inline constexpr int kWidth = X::kLanes* X::kVectors;  // lanes of a tile of S^T, P^T, O^T
 
@@ -47,6 +51,15 @@ TILEWISE_INLINE void multiply_abt(typename X::Vec (&s)[X::kRows][NV], const Rows
     b += kWidth<X>;
     word += sizeof(typename X::Real);
   }
+}
+
+// s (kGroup, kWidth) = A B, as multiply_abt has it: A is kGroup rows of depth words.
+template <class X>
+TILEWISE_INLINE void multiply_group(const Rows& a, const typename X::Real* b, int64_t depth,
+                                    typename X::Real* s) {
+  constexpr int64_t kReal = sizeof(typename X::Real), kRow = kWidth<X> * kReal;
+  X::template multiply_tiles<true>(
+      {a.data, a.stride, X::kStep * kReal, b, kRow, X::kStep * kRow, depth / X::kStep}, s, kRow);
 }
 
 // Adds words [begin, end) of the contracted index to lane vectors [J0, J1) of c: kRows rows of A^T

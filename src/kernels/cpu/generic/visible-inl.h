@@ -14,6 +14,9 @@ namespace {
 // counted from key 0, never from where a tile or a window starts.
 inline constexpr int kUnit = 8;
 inline constexpr int kMaxRows = 256;  // rows of a tile
+// Rows that a product takes at once, counted from key 0 likewise: a multiple of kUnit.
+template <class X>
+inline constexpr int kGroup = kTiled<X> ? X::kStep* X::kWord : kUnit;
 
 // Rows [begin, end) of the tile, lane vectors [j0, j1): visible where the bits say so, everywhere
 // if not masked. begin and end are multiples of kUnit.
@@ -31,6 +34,9 @@ struct VisibleTile {
   int count;
   uint16_t bits[kMaxRows][X::kVectors];  // written for masked segments only
 
+  // Groups of rows in which something is visible. A band has no gaps.
+  int first_group() const { return segments[0].begin / kGroup<X>; }
+  int last_group() const { return (segments[count - 1].end + kGroup<X> - 1) / kGroup<X>; }
   bool partial() const {
     for (int i = 0; i < count; ++i)
       if (segments[i].masked) return true;

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernels of AMX-BF16: the only translation unit compiled with its flags.
+#include "kernels/cpu/kernels.h"
+#include "kernels/cpu/amx/simd.h"
+#include "kernels/cpu/generic/kernels-inl.h"
+
+namespace tilewise {
+
+// For few queries tiles would stay empty, and memory is the limit. On CPUs with AMX fp32 FMA has twice the rate of vdpbf16ps, so all that is not done in tiles is done
+// in fp32.
+const Kernel kAmxBf16 = make_kernel<AmxBf16, Avx512F32, Avx512Bf16>("bf16");
+
+}  // namespace tilewise
