@@ -389,6 +389,7 @@ const char* check_cold_path() {
   constexpr int kW = kWidth<X>, kDepth = 16, kKeys = 64;
   static Real qt[kDepth * kW], o[2][16 * kW], state[2][5][kW], p[2][kKeys * kW], bias[kKeys * kW];
   static Real scores[kGroup<X> * kW];
+  static RaisesOf<X> raises[X::kVectors];
   static char keys[kKeys * kDepth * sizeof(Real)];
   const DType dtype = X::kWord == 2       ? DType::kBFloat16
                       : sizeof(Real) == 8 ? DType::kFloat64
@@ -415,6 +416,7 @@ const char* check_cold_path() {
                       of_lanes[2],
                       of_lanes[3],
                       of_lanes[X::kWord == 2 ? 4 : 3],
+                      true,
                       true};
       const bool biased = n % 5 == 4;
       reset(q, 16, kPrescaled<X> || biased ? Real(1) : scale);
@@ -425,7 +427,7 @@ const char* check_cold_path() {
                                visible.bits,
                                scale,
                                kDepth,
-                               16,
+                               raises,
                                false};
       for (int i = 0; i < visible.count; ++i) {
         const Segment& s = visible.segments[i];
@@ -447,6 +449,7 @@ const char* check_cold_path() {
           }
         }
       }
+      rescale(q, tile, 16);
     }
     CHECK(std::memcmp(p[0], p[1], sizeof p[0]) == 0, "P differs (case %d)", n);
     CHECK(std::memcmp(state[0][0], state[1][0], sizeof state[0][0]) == 0, "m differs (case %d)", n);

@@ -23,6 +23,7 @@ struct Exp2<float> {
   static constexpr float kBias = 239.f;
   static constexpr float kFactor = -131072.f;  // -2^17
   static constexpr int32_t kOverflowBits = ~0x4B4000FF;
+  static constexpr float kSmallest = 0x1p-126f;
   static constexpr float kZero = -127.f;  // 2^-127 comes out as exactly 0
   // Up to here kMagic + kBias - m is exact for integral m.
   static constexpr float kLargestReference = 2097152.f;  // 2^21
@@ -40,6 +41,7 @@ struct Exp2<double> {
   static constexpr double kBias = 2031.0;               // 2048 - 17
   static constexpr double kFactor = -131072.0;
   static constexpr int64_t kOverflowBits = ~(0x4338000000000000 | 0x7FF);
+  static constexpr double kSmallest = 0x1p-1022;
   static constexpr double kZero = -1023.0;
   static constexpr double kLargestReference = 2097152.0;
   static constexpr double kLargest = 1.7976931348623157e308;

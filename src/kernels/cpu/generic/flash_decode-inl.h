@@ -30,15 +30,16 @@ int64_t decode_width(int64_t value_dim) {
 template <class X>
 struct DecodeScratch {
   using Real = typename X::Real;
-  QueryBlock<X> q;  // o: (kWidth, width) here, a row of dims for each row
-  Real* query;      // (kWidth, words(head_dim))
-  Real* s;          // (kDecodeTile, kWidth)
-  Real* old_m;      // (kWidth)
-  Real* p;          // (kDecodeTile / kWord, kWidth)
-  Real* keys;       // (kDecodeTile, words(head_dim)), where keys must be copied
-  Real* values;     // (kDecodeTile / kWord, width), where values must be copied
-  Real* bias;       // (kDecodeTile, kWidth)
-  Real* row;        // (max(width, kDecodeTile)): a row of O or of the bias
+  QueryBlock<X> q;      // o: (kWidth, width) here, a row of dims for each row
+  Real* query;          // (kWidth, words(head_dim))
+  Real* s;              // (kDecodeTile, kWidth)
+  Real* old_m;          // (kWidth)
+  Real* p;              // (kDecodeTile / kWord, kWidth)
+  Real* keys;           // (kDecodeTile, words(head_dim)), where keys must be copied
+  Real* values;         // (kDecodeTile / kWord, width), where values must be copied
+  Real* bias;           // (kDecodeTile, kWidth)
+  Real* row;            // (max(width, kDecodeTile)): a row of O or of the bias
+  RaisesOf<X>* raises;  // (kVectors)
   VisibleTile<X>* visible;
   int64_t bytes;
 
@@ -57,6 +58,7 @@ struct DecodeScratch {
     values = part.take<Real>(kDecodeTile / X::kWord * width);
     bias = part.take<Real>(kDecodeTile * kWidth<X>);
     row = part.take<Real>(width > kDecodeTile ? width : kDecodeTile);
+    raises = part.take<RaisesOf<X>>(X::kVectors);
     visible = part.take<VisibleTile<X>>(1);
     bytes = part.used;
   }
@@ -335,6 +337,7 @@ bool decode_chunk(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
   const int64_t depth = words<X>(shape.head_dim);
   const bool has_bias = args.bias.data != nullptr, is_few = rows.lanes <= kFewRows;
   bool mixed = has_bias;
+  clear(scratch.raises);
   load_queries(args, rows, scale, scratch);
   reset(q, width, kPrescaled<X> || has_bias ? Real(1) : scale);
   const Matrix key = matrix_of(args.key, item.batch, item.kv_head);
@@ -363,7 +366,7 @@ bool decode_chunk(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
                              scratch.visible->bits,
                              scale,
                              depth,
-                             0,
+                             scratch.raises,
                              kCareful};
     std::memcpy(scratch.old_m, q.m, sizeof(Real) * kWidth<X>);
     const int lines = next_keys.each(3 * kDecodeTile / kUnit);  // the rest beside P V
@@ -374,6 +377,7 @@ bool decode_chunk(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
         absorb_unit(q, tile, k, s, row);
       }
     }
+    rescale(q, tile, 0);
     for (int lane = 0; lane < rows.lanes; ++lane)  // lines 11 and 12: rescale O
       if (scratch.old_m[lane] != q.m[lane])
         scale_row(q.o + lane * width, width, power_of_two(scratch.old_m[lane] - q.m[lane]));

@@ -67,6 +67,7 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
   const bool has_bias = args.bias.data != nullptr;
   const auto lanes = [&](int i) { return smaller(kWidth<X>, queries - i * kWidth<X>); };
   bool mixed = has_bias;
+  clear(scratch.raises);
 
   for (int i = 0; i < blocks; ++i) {  // line 8: load Q_i; line 2: O = 0, m = -inf, l = 0
     QueryBlock<X>& q = scratch.block[i];
@@ -89,10 +90,10 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
         if (has_bias)
           load_bias<X>(args.bias, item.batch, item.head, first, lanes(i), kv.k0, kv.rows,
                        scratch.bias);
-        const TileScores<X> tile{scratch.p,    scratch.scores, has_bias ? scratch.bias : nullptr,
-                                 visible.bits, scale,          words<X>(shape.head_dim),
-                                 width,        kCareful};
-        absorb_scores(scratch.block[i], tile, kv.k, visible);  // lines 9 to 11: S, m, P, l
+        const TileScores<X> tile{scratch.p,      scratch.scores, has_bias ? scratch.bias : nullptr,
+                                 visible.bits,   scale,          words<X>(shape.head_dim),
+                                 scratch.raises, kCareful};
+        absorb_scores(scratch.block[i], tile, kv.k, visible, width);  // lines 9 to 11: S, m, P, l
         // line 12: O += P V
         if constexpr (kTiled<X>) {
           multiply_add_tiles<X>(kv.groups, width, scratch.p, visible, scratch.block[i].o);

@@ -37,12 +37,13 @@ struct ForwardScratch {
   using Real = typename X::Real;
   static constexpr int kMaxBlocks = 16;
   QueryBlock<X> block[kMaxBlocks];
-  Real* p;       // (key_tile / kWord, kWidth)
-  Real* keys;    // (key_tile, words(head_dim)), where keys must be copied
-  Real* values;  // (key_tile / kWord, value width), where values must be copied
-  Real* groups;  // as many, where products are of tiles: contracted_groups
-  Real* scores;  // (kGroup, kWidth), where products are of tiles
-  Real* bias;    // (key_tile, kWidth)
+  Real* p;              // (key_tile / kWord, kWidth)
+  Real* keys;           // (key_tile, words(head_dim)), where keys must be copied
+  Real* values;         // (key_tile / kWord, value width), where values must be copied
+  Real* groups;         // as many, where products are of tiles: contracted_groups
+  Real* scores;         // (kGroup, kWidth), where products are of tiles
+  Real* bias;           // (key_tile, kWidth)
+  RaisesOf<X>* raises;  // (kVectors)
   VisibleTile<X>* visible;
   int64_t bytes;
 
@@ -62,10 +63,16 @@ struct ForwardScratch {
     groups = kTiled<X> ? s.take<Real>(g.key_tile / X::kWord * width) : nullptr;
     scores = kTiled<X> ? s.take<Real>(kGroup<X> * kWidth<X>) : nullptr;
     bias = s.take<Real>(g.key_tile * kWidth<X>);
+    raises = s.take<RaisesOf<X>>(X::kVectors);
     visible = s.take<VisibleTile<X>>(1);
     bytes = s.used;
   }
 };
+
+template <class X>
+void clear(RaisesOf<X>* raises) {
+  for (int j = 0; j < X::kVectors; ++j) raises[j].count = 0;
+}
 
 // O_i = 0, m = -inf, l = 0.
 template <class X>
@@ -75,7 +82,7 @@ void reset(QueryBlock<X>& q, int64_t value_width, typename X::Real score_scale) 
   std::memset(q.l_words, 0, kWidth<X> * sizeof(*q.l));
   for (int lane = 0; lane < kWidth<X>; lane += X::kLanes)
     set_reference(q, lane, X::broadcast(-__builtin_inff()), score_scale);
-  q.fresh = true;
+  q.fresh = q.raising = true;
 }
 
 // (keys, kWidth) <- log2(e) * bias of `lanes` queries from q0 and `rows` keys from k0, transposed.
@@ -109,7 +116,7 @@ void absorb_unit(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys, 
                  int row) {
   const Rows unit = {keys.row(row), keys.stride};
   const auto run = [&]<int NV>() {
-    if (tile.careful || q.fresh)
+    if (tile.careful || q.raising)
       score_unit_cold<X, NV>(q, tile, unit, row, s.j0, s.masked);
     else if (tile.bias)
       score_unit<X, NV, UnitKind::kBiased>(q, tile, unit, row, s.j0, s.masked);
@@ -124,13 +131,13 @@ void absorb_unit(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys, 
   if constexpr (X::kVectors > 1)
     if (vectors == 2) run.template operator()<2>();
   if (vectors == 1) run.template operator()<1>();
-  q.fresh = false;
+  if (q.fresh) q.fresh = q.raising = false;  // the first raise says nothing about the next
 }
 
-// The same for all visible units of a tile.
+// The same for all visible units of a tile, and O brought to the new m.
 template <class X>
 void absorb_scores(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys,
-                   const VisibleTile<X>& visible) {
+                   const VisibleTile<X>& visible, int64_t value_dim) {
   int group_end = 0;  // of rows whose scores are in tile.s
   for (int i = 0; i < visible.count; ++i) {
     const Segment& s = visible.segments[i];
@@ -145,6 +152,7 @@ void absorb_scores(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys
       absorb_unit(q, tile, keys, s, row);
     }
   }
+  rescale(q, tile, value_dim);
 }
 
 // c (columns, kWidth) += A^T B over the visible rows; A: Rows of words of the contracted index.

@@ -6,10 +6,11 @@
 // the maximum: any number near it gives the same O and LSE. m is an INTEGER, raised only when a
 // score exceeds it by more than 16. Then rescaling by 2^(m_old - m_new) loses no bits, and P may be
 // computed before the maximum is known: one test per unit finds the rare case that m must be
-// raised, upon which the unit is computed again (score_unit_cold). Invariants: a lane's m depends
-// on its own visible scores only, unit by unit from key 0, never on its neighbours, on tiles or on
-// lengths. m = -inf: nothing visible yet; then base_m is NaN, which sends the next unit that shows
-// it something to the cold path. So does |m| > 2^21, where base - m is inexact.
+// raised, upon which the unit is computed again (score_unit_cold). P of the units before, and O,
+// are rescaled once per tile. Invariants: a lane's m depends on its own visible scores only, unit
+// by unit from key 0, never on its neighbours, on tiles or on lengths. m = -inf: nothing visible
+// yet; then base_m is NaN, which sends the next unit that shows it something to the cold path. So
+// does |m| > 2^21, where base - m is inexact.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +33,22 @@ struct QueryBlock {
   Real* l;
   Real* l_words;  // the sum of P as the product P V takes it: rounded to words. l itself in fp32;
                   // summed with the product itself where that is of tiles
-  bool fresh;     // no unit absorbed yet: the first always goes to the cold path
+  bool fresh;     // no unit absorbed yet
+  bool raising;   // m was raised in the last unit, or it is fresh: to the cold path at once
+};
+
+// How far m was raised by the units of a tile, for one lane vector.
+template <class X>
+struct RaisesOf {
+  using Real = typename X::Real;
+  int count;
+  int row[kMaxRows / kUnit];             // rows before it are still in units of the m before
+  Real by[kMaxRows / kUnit][X::kLanes];  // old m - new m <= 0
+
+  void add(int at, typename X::Vec n) {
+    row[count] = at;
+    X::store(by[count++], n);
+  }
 };
 
 // What all units of a tile share.
@@ -44,10 +60,10 @@ struct TileScores {
                      // (rows, kWidth) or null, to be computed from the keys, elsewhere
   const Real* bias;  // (rows, kWidth), times log2(e); null: none
   const uint16_t (*bits)[X::kVectors];
-  Real scale_log2;  // scale * log2(e)
-  int64_t depth;    // words(head_dim)
-  int64_t value_dim;
-  bool careful;  // mark masked pairs by p = -0.0
+  Real scale_log2;      // scale * log2(e)
+  int64_t depth;        // words(head_dim)
+  RaisesOf<X>* raises;  // (kVectors)
+  bool careful;         // mark masked pairs by p = -0.0
 };
 
 enum class UnitKind { kPlain, kMasked, kBiased };
@@ -115,9 +131,8 @@ TILEWISE_INLINE void load_scores(typename X::Vec (&s)[X::kRows][NV], const Query
 }
 
 template <class X, int NV>
-__attribute__((noinline, cold)) void score_unit_cold(QueryBlock<X>& q, const TileScores<X>& tile,
-                                                     const Rows& keys, int row, int j0,
-                                                     bool masked);
+__attribute__((noinline)) void score_unit_cold(QueryBlock<X>& q, const TileScores<X>& tile,
+                                               const Rows& keys, int row, int j0, bool masked);
 
 // kUnit keys from `row` of the tile on, lane vectors [j0, j0 + NV): P into tile.p, row sums into l.
 template <class X, int NV, UnitKind kKind>
@@ -172,26 +187,76 @@ __attribute__((noinline)) void score_unit(QueryBlock<X>& q, const TileScores<X>&
   }
 }
 
-// Multiplies everything a lane vector has accumulated by 2^n, n <= 0 integral.
+// Multiplies P of this tile and O of the tiles before by what the raises of this tile ask for. Once
+// per tile: raises in every unit would otherwise make the cost quadratic.
 template <class X>
-void rescale(QueryBlock<X>& q, const TileScores<X>& tile, int lane, int rows, typename X::Vec n) {
+void rescale(QueryBlock<X>& q, const TileScores<X>& tile, int64_t value_dim) {
   using Vec = typename X::Vec;
-  const Vec f = X::times_power_of_two(X::broadcast(1), n);
-  X::store(q.l + lane, X::mul(X::load(q.l + lane), f));
-  if (X::kWord == 2) X::store(q.l_words + lane, X::mul(X::load(q.l_words + lane), f));
-  for (int64_t d = 0; d < tile.value_dim; ++d) {
-    auto* o = q.o + d * kWidth<X> + lane;
-    X::store(o, X::mul(X::load(o), f));
-  }
-  for (int r = 0; r < rows / X::kWord; ++r) {
-    auto* p = tile.p + r * kWidth<X> + lane;
-    X::store(p, X::scale_words(X::load(p), f));
+  using E = Exp2<typename X::Real>;
+  for (int j = 0; j < X::kVectors; ++j) {
+    RaisesOf<X>& raises = tile.raises[j];
+    Vec n = Vec{};
+    for (int i = raises.count - 1; i >= 0; --i) {
+      n = X::add(n, X::load(raises.by[i]));
+      const Vec f = X::times_power_of_two(X::broadcast(1), n);
+      // P below the smallest normal number becomes 0, as in exp2: subnormal ones are slow. But not
+      // in lanes that nothing happens to.
+      const Vec smallest = X::times_power_of_two(X::broadcast(E::kSmallest), X::sub(Vec{}, n));
+      const Vec limit = X::select(X::equal(n, Vec{}), Vec{}, smallest);
+      const int begin = (i == 0 ? 0 : raises.row[i - 1]) / X::kWord, end = raises.row[i] / X::kWord;
+      for (int r = begin; r < end; ++r) {
+        auto* p = tile.p + r * kWidth<X> + j * X::kLanes;
+        X::store(p, X::scale_words(X::load(p), f, limit));
+      }
+    }
+    if (raises.count == 0) continue;
+    const Vec f = X::times_power_of_two(X::broadcast(1), n);
+    for (int64_t d = 0; d < value_dim; ++d) {
+      auto* o = q.o + d * kWidth<X> + j * X::kLanes;
+      X::store(o, X::mul(X::load(o), f));
+    }
+    raises.count = 0;
   }
 }
 
-// The same unit with every special case: references that must be raised, in the lanes that need it;
-// rows that have seen nothing; scores beyond 2^21; NaN and infinity. Gives the same bits as
-// score_unit to all other lanes.
+// Scores of one lane vector and unit, as the cold path sees them.
+template <class X>
+struct ColdUnit {
+  typename X::Vec x[kUnit];  // as exp2_minus takes them
+  typename X::Mask visible[kUnit];
+  bool scaled;
+  typename X::Vec scale;
+};
+
+// P where something is special: a row that has seen nothing yet, scores beyond 2^21 (their
+// difference is rounded, as they themselves are), NaN, infinity.
+template <class X>
+__attribute__((noinline)) void exp2_special(const ColdUnit<X>& unit, typename X::Vec m,
+                                            typename X::Vec base_m, typename X::Vec low,
+                                            typename X::Vec (&p)[kUnit]) {
+  using Vec = typename X::Vec;
+  using E = Exp2<typename X::Real>;
+  const Vec inf = X::broadcast(__builtin_inff()), minus_inf = X::broadcast(-__builtin_inff());
+  const auto unset = X::equal(m, minus_inf), large = X::unordered(base_m);
+  for (int i = 0; i < kUnit; ++i) {
+    const Vec x = unit.x[i], y = unit.scaled ? x : X::mul(x, unit.scale);
+    Vec t;
+    p[i] = unit.scaled ? exp2_minus<X, true>(X::max(low, x), base_m, unit.scale, t)
+                       : exp2_minus<X, false>(X::max(low, x), base_m, unit.scale, t);
+    if (X::any(large)) {
+      const Vec difference = X::max(X::broadcast(E::kZero), X::sub(y, m));
+      const Vec magic = X::broadcast(E::kMagic), n = X::sub(X::add(difference, magic), magic);
+      const Vec power = X::times_power_of_two(exp2_fraction<X>(X::sub(difference, n), 1), n);
+      const auto zero = X::less(difference, X::broadcast(E::kZero + 1));
+      p[i] = X::select(large, X::select(zero, Vec{}, power), p[i]);
+    }
+    p[i] = X::select(X::either(unset, X::equal(y, minus_inf)), Vec{}, p[i]);
+    p[i] = X::select(X::either(X::unordered(y), X::equal(y, inf)), X::sub(inf, inf), p[i]);
+  }
+}
+
+// The same unit with every special case, in the lanes that need it; above all references that must
+// be raised. Gives the same bits as score_unit to all other lanes.
 template <class X, int NV>
 void score_unit_cold(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys, int row, int j0,
                      bool masked) {
@@ -199,75 +264,72 @@ void score_unit_cold(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& ke
   using Mask = typename X::Mask;
   using Real = typename X::Real;
   using E = Exp2<Real>;
-  const bool scaled = kPrescaled<X> || tile.bias;
-  const Vec scale = X::broadcast(tile.scale_log2), inf = X::broadcast(__builtin_inff());
   const Vec minus_inf = X::broadcast(-__builtin_inff());
+  const Vec masked_p = X::broadcast(tile.careful ? Real(-0.0) : Real(0));
+  ColdUnit<X> unit;
+  unit.scaled = kPrescaled<X> || tile.bias;
+  unit.scale = X::broadcast(tile.scale_log2);
   Real scores[kUnit][NV * X::kLanes];
   for (int half = 0; half < kUnit; half += X::kRows) {
     Vec s[X::kRows][NV];
     load_scores<X, NV>(s, q, tile, {keys.row(half), keys.stride}, row + half, j0 * X::kLanes);
-    for (int i = 0; i < X::kRows; ++i)
-      for (int j = 0; j < NV; ++j) X::store(scores[half + i] + j * X::kLanes, s[i][j]);
+    TILEWISE_UNROLL for (int i = 0; i < X::kRows; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
+        X::store(scores[half + i] + j * X::kLanes, s[i][j]);
   }
+  q.raising = false;
   for (int j = 0; j < NV; ++j) {
     const int lane = (j0 + j) * X::kLanes;
-    Vec s[kUnit], full_scale[kUnit];  // as exp2_minus takes it; always scaled
-    Mask visible[kUnit];
-    for (int i = 0; i < kUnit; ++i) {
-      s[i] = X::load(scores[i] + j * X::kLanes);
-      visible[i] = X::lanes(masked ? tile.bits[row + i][j0 + j] : ~0u);
+    const Vec old_m = X::load(q.m + lane), old_base = X::load(q.base_m + lane);
+    Vec largest = minus_inf, largest_t = minus_inf, not_finite = Vec{};
+    TILEWISE_UNROLL for (int i = 0; i < kUnit; ++i) {
+      Vec x = X::load(scores[i] + j * X::kLanes);
+      unit.visible[i] = X::lanes(masked ? tile.bits[row + i][j0 + j] : ~0u);
       if (tile.bias) {
         const Vec bias = X::load(tile.bias + (row + i) * kWidth<X> + lane);
-        s[i] = kPrescaled<X> ? X::add(s[i], bias) : X::fma(s[i], scale, bias);
-        visible[i] = X::both(visible[i], X::opposite(X::equal(bias, minus_inf)));
+        x = kPrescaled<X> ? X::add(x, bias) : X::fma(x, unit.scale, bias);
+        unit.visible[i] = X::both(unit.visible[i], X::opposite(X::equal(bias, minus_inf)));
       }
-      full_scale[i] = scaled ? s[i] : X::mul(s[i], scale);
+      unit.x[i] = x;
+      const Vec y = unit.scaled ? x : X::mul(x, unit.scale);
+      const Vec t = unit.scaled ? X::add(x, old_base) : X::fma(x, unit.scale, old_base);
+      // The second operand where one is NaN.
+      largest = X::select(unit.visible[i], X::max(y, largest), largest);
+      largest_t = X::select(unit.visible[i], X::max(t, largest_t), largest_t);
+      not_finite = X::fma(y, Vec{}, not_finite);
     }
     // Raise m where a score of this unit exceeds it by more than 16.
-    const Vec m = X::load(q.m + lane);
-    const Mask usual = X::opposite(X::unordered(X::load(q.base_m + lane)));
-    Mask exceeds = X::less(minus_inf, minus_inf);
-    Vec largest = minus_inf;
-    for (int i = 0; i < kUnit; ++i) {
-      const Vec t = scaled ? X::add(s[i], X::load(q.base_m + lane))
-                           : X::fma(s[i], scale, X::load(q.base_m + lane));
-      const Mask here = X::either(
-          X::less(X::broadcast(E::kMagic + E::kBias + 16), t),
-          X::both(X::opposite(usual), X::less(X::add(m, X::broadcast(16)), full_scale[i])));
-      exceeds = X::either(exceeds, X::both(visible[i], here));
-      largest =
-          X::select(X::both(visible[i], X::less(largest, full_scale[i])), full_scale[i], largest);
-    }
+    const Mask exceeds = X::either(
+        X::less(X::broadcast(E::kMagic + E::kBias + 16), largest_t),
+        X::both(X::unordered(old_base), X::less(X::add(old_m, X::broadcast(16)), largest)));
     if (X::any(exceeds)) {
-      const Vec raised = X::select(exceeds, X::min(X::ceil(largest), X::broadcast(E::kLargest)), m);
-      rescale(q, tile, lane, row, X::select(exceeds, X::sub(m, raised), Vec{}));
-      set_reference(q, lane, raised, scaled ? Real(1) : tile.scale_log2);
+      const Vec m = X::select(exceeds, X::min(X::ceil(largest), X::broadcast(E::kLargest)), old_m);
+      const Vec n = X::select(exceeds, X::sub(old_m, m), Vec{});
+      const Vec f = X::times_power_of_two(X::broadcast(1), n);
+      X::store(q.l + lane, X::mul(X::load(q.l + lane), f));
+      if (X::kWord == 2) X::store(q.l_words + lane, X::mul(X::load(q.l_words + lane), f));
+      tile.raises[j0 + j].add(row, n);
+      set_reference(q, lane, m, unit.scaled ? Real(1) : tile.scale_log2);
+      q.raising = true;
     }
-    const Vec new_m = X::load(q.m + lane), base_m = X::load(q.base_m + lane),
+    const Vec m = X::load(q.m + lane), base_m = X::load(q.base_m + lane),
               low = X::load(q.low + lane);
-    const Mask unset = X::equal(new_m, minus_inf);
-    const Mask large = X::unordered(base_m);
+    Vec p[kUnit], t;
+    if (X::any(X::either(X::unordered(not_finite), X::unordered(base_m)))) {  // m = -inf included
+      exp2_special<X>(unit, m, base_m, low, p);
+    } else if (unit.scaled) {
+      TILEWISE_UNROLL for (int i = 0; i < kUnit; ++i) p[i] =
+          exp2_minus<X, true>(X::max(low, unit.x[i]), base_m, unit.scale, t);
+    } else {
+      TILEWISE_UNROLL for (int i = 0; i < kUnit; ++i) p[i] =
+          exp2_minus<X, false>(X::max(low, unit.x[i]), base_m, unit.scale, t);
+    }
     Vec sum = X::load(q.l + lane), sum_words = X::load(q.l_words + lane);
-    for (int i = 0; i < kUnit; i += 2) {
-      Vec p[2], t;
-      for (int h = 0; h < 2; ++h) {
-        const Vec x = s[i + h], y = full_scale[i + h];
-        p[h] = scaled ? exp2_minus<X, true>(X::max(low, x), base_m, scale, t)
-                      : exp2_minus<X, false>(X::max(low, x), base_m, scale, t);
-        if (X::any(large)) {  // the difference is rounded, as the scores themselves are
-          const Vec difference = X::max(X::broadcast(E::kZero), X::sub(y, new_m));
-          const Vec magic = X::broadcast(E::kMagic), n = X::sub(X::add(difference, magic), magic);
-          const Vec power = X::times_power_of_two(exp2_fraction<X>(X::sub(difference, n), 1), n);
-          const Mask zero = X::less(difference, X::broadcast(E::kZero + 1));
-          p[h] = X::select(large, X::select(zero, Vec{}, power), p[h]);
-        }
-        p[h] = X::select(X::either(unset, X::equal(y, minus_inf)), Vec{}, p[h]);
-        p[h] = X::select(X::either(X::unordered(y), X::equal(y, inf)), X::sub(inf, inf), p[h]);
-        p[h] = X::select(visible[i + h], p[h], X::broadcast(tile.careful ? Real(-0.0) : Real(0)));
-      }
-      sum = X::add(sum, X::add(p[0], p[1]));
+    TILEWISE_UNROLL for (int i = 0; i < kUnit; i += 2) {
+      TILEWISE_UNROLL for (int h = 0; h < 2; ++h) p[i + h] =
+          X::select(unit.visible[i + h], p[i + h], masked_p);
+      sum = X::add(sum, X::add(p[i], p[i + 1]));
       Real* to = tile.p + (row + i) / X::kWord * kWidth<X> + lane;
-      X::store_p(to, kWidth<X>, p[0], p[1]);
+      X::store_p(to, kWidth<X>, p[i], p[i + 1]);
       if constexpr (kSumsWords<X>) sum_words = X::add_pairs(sum_words, X::load(to));
     }
     X::store(q.l + lane, sum);
