@@ -17,6 +17,7 @@ inline Kernel stub_kernel() {
   kernel.arithmetic = "stub";
   kernel.geometry = stub_geometry;
   kernel.query_unit = 8;
+  kernel.row_unit = 8;
   kernel.forward_scratch_bytes = stub_scratch;
   kernel.backward_scratch_bytes = stub_scratch;
   return kernel;

@@ -308,8 +308,8 @@ const char* check_packing() {
       contracted_groups<X, false>(s.matrix, first, count, padded, dim, width, buffer, groups);
       for (int64_t r = 0; r < padded; ++r)
         for (int64_t c = 0; c < width; ++c) {
-          const auto* row = reinterpret_cast<const char*>(
-              groups + (r / kGroup<X> * width + c) * X::kStep);
+          const auto* row =
+              reinterpret_cast<const char*>(groups + (r / kGroup<X> * width + c) * X::kStep);
           CHECK(element_of_words<X>(row, r % kGroup<X>) ==
                     (r < count && c < dim ? s.at(first + r, c) : 0),
                 "contracted_groups (%ld, %ld)", long(r), long(c));
@@ -326,6 +326,66 @@ const char* check_packing() {
               "transpose_words (%ld, %ld)", long(l), long(c));
       }
   }
+  return "";
+}
+
+// Integers, so every order of sums gives the same.
+template <class X>
+const char* check_tile_products() {
+  using Real = typename X::Real;
+  constexpr int kW = kWidth<X>, G = kGroup<X>, kSteps = 3, kColumns = 2 * G;
+  constexpr int64_t kStride = (kSteps * X::kStep + 5) * sizeof(Real);
+  static Real b[kSteps * X::kStep * kW], c[kColumns * kW], groups[kSteps * X::kStep * kColumns];
+  static char a[G * kStride];
+  Random random(9);
+  const auto fill = [&](void* to, int64_t bytes) {
+    for (int64_t i = 0; i < bytes / 2; ++i)
+      tilewise::store_element(to, DType::kBFloat16, i, double(random.between(-3, 3)));
+  };
+  const auto element_of_b = [&](int64_t k, int64_t lane) {
+    return element_of_words<X>(reinterpret_cast<char*>(b + k / 2 * kW + lane), k % 2);
+  };
+  X::begin_tiles();
+  for (int n = 0; n < 50; ++n) {
+    fill(a, sizeof a);
+    fill(b, sizeof b);
+    fill(groups, sizeof groups);
+    const int64_t depth = random.between(1, kSteps) * X::kStep;
+    multiply_group<X>({a, kStride}, b, depth, c);
+    for (int64_t i = 0; i < G; ++i)
+      for (int64_t l = 0; l < kW; ++l) {
+        double truth = 0;
+        for (int64_t k = 0; k < depth * 2; ++k)
+          truth += element_of_words<X>(a + i * kStride, k) * element_of_b(k, l);
+        CHECK(double(c[i * kW + l]) == truth, "multiply_group (%ld, %ld)", long(i), long(l));
+      }
+    VisibleTile<X> visible;
+    visible.count = 0;
+    const int begin = int(random.between(0, kSteps * G / kUnit - 1)) * kUnit;
+    visible.add({begin, begin + kUnit, 0, 1, false});
+    visible.add({begin + kUnit, kSteps * G, 0, 2, false});
+    for (Real& x : c) x = Real(1);
+    multiply_add_tiles<X>({reinterpret_cast<char*>(groups), X::kStep * int64_t(sizeof(Real))},
+                          kColumns, b, visible, c);
+    static Real sums[kW];
+    for (Real& x : sums) x = Real(2);
+    const int group = visible.first_group();
+    X::add_tiles(sums, b + group * X::kStep * kW, visible.last_group() - group);
+    for (int64_t l = 0; l < kW; ++l) {
+      double sum = 2;
+      for (int64_t k = group * G; k < kSteps * G; ++k) sum += element_of_b(k, l);
+      CHECK(double(sums[l]) == sum, "add_tiles (%ld)", long(l));
+      for (int64_t i = 0; i < kColumns; ++i) {
+        double truth = 1;
+        for (int64_t k = group * G; k < kSteps * G; ++k)
+          truth += element_of_words<X>(
+                       reinterpret_cast<char*>(groups + (k / G * kColumns + i) * X::kStep), k % G) *
+                   element_of_b(k, l);
+        CHECK(double(c[i * kW + l]) == truth, "multiply_add_tiles (%ld, %ld)", long(i), long(l));
+      }
+    }
+  }
+  X::end_tiles();
   return "";
 }
 
@@ -394,6 +454,7 @@ const char* check_cold_path() {
                       : sizeof(Real) == 8 ? DType::kFloat64
                                           : DType::kFloat32;
   Random random(21);
+  if constexpr (kTiled<X>) X::begin_tiles();
   for (int n = 0; n < 60; ++n) {
     const double spread = n % 3 == 0 ? 1 : n % 3 == 1 ? 8 : 40;
     for (int64_t i = 0; i < int64_t(sizeof qt / tilewise::dtype_bytes(dtype)); ++i)
@@ -419,8 +480,8 @@ const char* check_cold_path() {
       const bool biased = n % 5 == 4;
       reset(q, 16, kPrescaled<X> || biased ? Real(1) : scale);
       std::memset(p[cold], 0, sizeof p[cold]);
-      const TileScores<X> tile{p[cold], scores, biased ? bias : nullptr, visible.bits, scale,
-                               kDepth,  16,     false};
+      const TileScores<X> tile{
+          p[cold], scores, biased ? bias : nullptr, visible.bits, scale, kDepth, 16, false};
       for (int i = 0; i < visible.count; ++i) {
         const Segment& s = visible.segments[i];
         for (int row = s.begin; row < s.end; row += kUnit) {
@@ -448,7 +509,16 @@ const char* check_cold_path() {
       CHECK(std::memcmp(state[0][l], state[1][l], sizeof state[0][l]) == 0, "l differs (case %d)",
             n);
   }
+  if constexpr (kTiled<X>) X::end_tiles();
   return "";
+}
+
+template <class X>
+const char* check_products_of_its_kind() {
+  if constexpr (kTiled<X>)
+    return check_tile_products<X>();
+  else
+    return check_products<X>();
 }
 
 template <class X>
@@ -458,7 +528,7 @@ constexpr tilewise::VocabularyChecks make_checks(const char* name) {
           check_transpose<X>,
           check_conversions<X>,
           check_exp2<X>,
-          check_products<X>,
+          check_products_of_its_kind<X>,
           check_visible<X>,
           check_packing<X>,
           check_cold_path<X>};

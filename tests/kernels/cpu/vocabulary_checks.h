@@ -20,8 +20,7 @@ struct VocabularyChecks {
 
 extern const VocabularyChecks kScalarF32Checks, kScalarF64Checks;
 #if defined(TILEWISE_X86)
-extern const VocabularyChecks kAvx2F32Checks, kAvx512F32Checks, kAvx512Bf16Checks,
-    kAmxBf16Checks;
+extern const VocabularyChecks kAvx2F32Checks, kAvx512F32Checks, kAvx512Bf16Checks, kAmxBf16Checks;
 #endif
 
 }  // namespace tilewise

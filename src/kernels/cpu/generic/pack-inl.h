@@ -153,8 +153,8 @@ Rows contracted_rows(const Matrix& m, int64_t first, int64_t count, int64_t padd
 
 // The same rows transposed, in groups of kGroup rows, zero rows up to `padded`: group g is (width,
 // kStep) at buffer + g * width * kStep, its row c holds element c of kGroup consecutive rows.
-// pairs: (padded / kWord, width), what contracted_rows makes of them. kCareful: NaN and infinity stay
-// there alone, and are 0 in the groups; otherwise its contents do not matter.
+// pairs: (padded / kWord, width), what contracted_rows makes of them. kCareful: NaN and infinity
+// stay there alone, and are 0 in the groups; otherwise its contents do not matter.
 template <class X, bool kCareful>
 Rows contracted_groups(const Matrix& m, int64_t first, int64_t count, int64_t padded, int64_t dim,
                        int64_t width, typename X::Real* pairs, typename X::Real* buffer) {

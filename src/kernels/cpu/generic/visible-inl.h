@@ -16,7 +16,7 @@ inline constexpr int kUnit = 8;
 inline constexpr int kMaxRows = 256;  // rows of a tile
 // Rows that a product takes at once, counted from key 0 likewise: a multiple of kUnit.
 template <class X>
-inline constexpr int kGroup = kTiled<X> ? X::kStep * X::kWord : kUnit;
+inline constexpr int kGroup = kTiled<X> ? X::kStep* X::kWord : kUnit;
 
 // Rows [begin, end) of the tile, lane vectors [j0, j1): visible where the bits say so, everywhere
 // if not masked. begin and end are multiples of kUnit.
