@@ -161,8 +161,8 @@ void multiply_add_ds_k_tiles(const GradQueryProduct<X>& x, int64_t rows, int64_t
 
 // What NaN and infinity of K add where they are visible.
 template <class X>
-void add_not_finite(const GradQueryProduct<X>& x, const typename X::Real* rest, int64_t rows,
-                    int64_t columns, typename X::Real* c, int64_t stride) {
+void add_not_finite_keys(const GradQueryProduct<X>& x, const typename X::Real* rest, int64_t rows,
+                         int64_t columns, typename X::Real* c, int64_t stride) {
   const auto* ds = reinterpret_cast<const uint16_t*>(x.ds);
   const auto* halves = reinterpret_cast<const uint16_t*>(rest);
   constexpr uint16_t kMasked = 0x8000;
@@ -213,7 +213,7 @@ void add_grad_query(const tilewise::BackwardLaunch& args, const BackwardKeys& ke
   if constexpr (kTiled<X>) {
     auto* to = c.data + q0 * c.stride;
     multiply_add_ds_k_tiles(x, rows, head_dim, to, c.stride);
-    if (kCareful) add_not_finite(x, scratch.k_rest, rows, head_dim, to, c.stride);
+    if (kCareful) add_not_finite_keys(x, scratch.k_rest, rows, head_dim, to, c.stride);
     if (visit.is_last) finish_sums<X>(x.factor, rows, head_dim, to, c.stride);
   } else {
     for (int64_t d = 0; d < head_dim; d += kGradVectors<X> * L)

@@ -91,8 +91,11 @@ void accumulate_panel(const tilewise::BackwardLaunch& args, const tilewise::Back
   if constexpr (kTiled<X>) {
     multiply_add_tiles<X>(queries.g_groups, scratch.g_width, panel.p, visible, dvt);
     multiply_add_tiles<X>(queries.q_groups, scratch.q_width, panel.ds, visible, dkt);
-  }
-  if constexpr (!kTiled<X> || kCareful) {
+    if (kCareful) {
+      add_not_finite<X>(scratch.g_words, scratch.g_width, panel.p, visible, dvt);
+      add_not_finite<X>(scratch.q_words, scratch.q_width, panel.ds, visible, dkt);
+    }
+  } else {
     multiply_add_ab<X, kCareful>(queries.g_words, scratch.g_width, panel.p, visible, dvt);
     multiply_add_ab<X, kCareful>(queries.q_words, scratch.q_width, panel.ds, visible, dkt);
   }

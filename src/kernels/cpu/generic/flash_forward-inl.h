@@ -23,7 +23,7 @@ struct KeyTile {
   int64_t rows;
   Rows k;       // (rows, words(d))
   Rows v;       // (rows / kWord, e)
-  Rows groups;  // V in groups, where products are of tiles; v is then NaN and infinity of V alone
+  Rows groups;  // instead of v where products are of tiles
 };
 
 template <class X, bool kCareful>
@@ -44,8 +44,6 @@ KeyTile<X> load_keys(const tilewise::ForwardLaunch& args, const tilewise::Forwar
   if constexpr (kTiled<X>) {
     keys.groups = contracted_groups<X, kCareful>(v, k0, rows, padded, shape.value_dim, width,
                                                  scratch.values, scratch.groups);
-    keys.v = {reinterpret_cast<const char*>(scratch.values),
-              width * static_cast<int64_t>(sizeof(*scratch.values))};
   } else {
     keys.v = contracted_rows<X>(v, k0, rows, padded, shape.value_dim, width, scratch.values);
   }
@@ -95,13 +93,15 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
         absorb_scores(scratch.block[i], tile, kv.k, visible);  // lines 9 to 11: S, m, P, l
         // line 12: O += P V
         if constexpr (kTiled<X>) {
-          multiply_add_tiles<X>(kv.groups, width, scratch.p, visible, scratch.block[i].o);
           const int group = visible.first_group();
+          multiply_add_tiles<X>(kv.groups, width, scratch.p, visible, scratch.block[i].o);
+          if (kCareful)
+            add_not_finite<X>(scratch.values, width, scratch.p, visible, scratch.block[i].o);
           X::add_tiles(scratch.block[i].l_words, scratch.p + group * X::kStep * kWidth<X>,
                        visible.last_group() - group);
-        }
-        if constexpr (!kTiled<X> || kCareful)
+        } else {
           multiply_add_ab<X, kCareful>(kv.v, width, scratch.p, visible, scratch.block[i].o);
+        }
       }
     }
   if (!kCareful && mixed)

@@ -179,9 +179,8 @@ __attribute__((noinline)) void multiply_add_ab(const Rows& a, int64_t columns,
             break;
         }
       } else {
-        // All lanes: with two vectors (tiles) P is marked as masked where it is not computed.
-        static_assert(NV == 1 || (kTiled<X> && kCareful));
-        run.template operator()<0, NV>();
+        static_assert(NV == 1);
+        run.template operator()<0, 1>();
       }
     }
     TILEWISE_UNROLL for (int i = 0; i < X::kRows; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
@@ -201,6 +200,31 @@ void multiply_add_tiles(const Rows& a, int64_t columns, const typename X::Real* 
     X::template multiply_tiles<false>(
         {a.row(first * columns + d), a.stride, columns * a.stride, b, kRow, X::kStep * kRow, count},
         c + d * kWidth<X>, kRow);
+}
+
+// What multiply_add_tiles left out: NaN and infinity of A, `rest` (rows / kWord, columns), where
+// they are visible.
+template <class X>
+void add_not_finite(const typename X::Real* rest, int64_t columns, const typename X::Real* b,
+                    const VisibleTile<X>& visible, typename X::Real* c) {
+  using Vec = typename X::Vec;
+  const int64_t begin = visible.first_group() * X::kStep, end = visible.last_group() * X::kStep;
+  for (int64_t w = begin; w < end; ++w)
+    for (int64_t d = 0; d < columns; ++d) {
+      uint32_t word;
+      std::memcpy(&word, rest + w * columns + d, sizeof(word));
+      for (const uint32_t half : {0x0000ffffu, 0xffff0000u}) {
+        if ((word & half) == 0) continue;
+        const uint32_t alone = word & half, others = ~half;
+        const Vec a = broadcast_word<X>(reinterpret_cast<const char*>(&alone));
+        const Vec hidden = broadcast_word<X>(reinterpret_cast<const char*>(&others));
+        for (int lane = 0; lane < kWidth<X>; lane += X::kLanes) {
+          auto* to = c + d * kWidth<X> + lane;
+          const Vec p = X::load(b + w * kWidth<X> + lane);
+          X::store(to, X::dot(X::load(to), X::hide_masked(a, p), X::without_bits(p, hidden)));
+        }
+      }
+    }
 }
 
 // Tile instructions take subnormal numbers for 0, so whether a sum is one may depend on what was
