@@ -329,66 +329,6 @@ const char* check_packing() {
   return "";
 }
 
-// Integers, so every order of sums gives the same.
-template <class X>
-const char* check_tile_products() {
-  using Real = typename X::Real;
-  constexpr int kW = kWidth<X>, G = kGroup<X>, kSteps = 3, kColumns = 2 * G;
-  constexpr int64_t kStride = (kSteps * X::kStep + 5) * sizeof(Real);
-  static Real b[kSteps * X::kStep * kW], c[kColumns * kW], groups[kSteps * X::kStep * kColumns];
-  static char a[G * kStride];
-  Random random(9);
-  const auto fill = [&](void* to, int64_t bytes) {
-    for (int64_t i = 0; i < bytes / 2; ++i)
-      tilewise::store_element(to, DType::kBFloat16, i, double(random.between(-3, 3)));
-  };
-  const auto element_of_b = [&](int64_t k, int64_t lane) {
-    return element_of_words<X>(reinterpret_cast<char*>(b + k / 2 * kW + lane), k % 2);
-  };
-  X::begin_tiles();
-  for (int n = 0; n < 50; ++n) {
-    fill(a, sizeof a);
-    fill(b, sizeof b);
-    fill(groups, sizeof groups);
-    const int64_t depth = random.between(1, kSteps) * X::kStep;
-    multiply_group<X>({a, kStride}, b, depth, c);
-    for (int64_t i = 0; i < G; ++i)
-      for (int64_t l = 0; l < kW; ++l) {
-        double truth = 0;
-        for (int64_t k = 0; k < depth * 2; ++k)
-          truth += element_of_words<X>(a + i * kStride, k) * element_of_b(k, l);
-        CHECK(double(c[i * kW + l]) == truth, "multiply_group (%ld, %ld)", long(i), long(l));
-      }
-    VisibleTile<X> visible;
-    visible.count = 0;
-    const int begin = int(random.between(0, kSteps * G / kUnit - 1)) * kUnit;
-    visible.add({begin, begin + kUnit, 0, 1, false});
-    visible.add({begin + kUnit, kSteps * G, 0, 2, false});
-    for (Real& x : c) x = Real(1);
-    multiply_add_tiles<X>({reinterpret_cast<char*>(groups), X::kStep * int64_t(sizeof(Real))},
-                          kColumns, b, visible, c);
-    static Real sums[kW];
-    for (Real& x : sums) x = Real(2);
-    const int group = visible.first_group();
-    X::add_tiles(sums, b + group * X::kStep * kW, visible.last_group() - group);
-    for (int64_t l = 0; l < kW; ++l) {
-      double sum = 2;
-      for (int64_t k = group * G; k < kSteps * G; ++k) sum += element_of_b(k, l);
-      CHECK(double(sums[l]) == sum, "add_tiles (%ld)", long(l));
-      for (int64_t i = 0; i < kColumns; ++i) {
-        double truth = 1;
-        for (int64_t k = group * G; k < kSteps * G; ++k)
-          truth += element_of_words<X>(
-                       reinterpret_cast<char*>(groups + (k / G * kColumns + i) * X::kStep), k % G) *
-                   element_of_b(k, l);
-        CHECK(double(c[i * kW + l]) == truth, "multiply_add_tiles (%ld, %ld)", long(i), long(l));
-      }
-    }
-  }
-  X::end_tiles();
-  return "";
-}
-
 template <class X>
 const char* check_products() {
   using Real = typename X::Real;
@@ -514,26 +454,10 @@ const char* check_cold_path() {
 }
 
 template <class X>
-const char* check_products_of_its_kind() {
-  if constexpr (kTiled<X>)
-    return check_tile_products<X>();
-  else
-    return check_products<X>();
+constexpr tilewise::VocabularyChecks make_checks(const char* name,
+                                                 const char* (*products)() = check_products<X>) {
+  return {name,     check_operations<X>, check_transpose<X>, check_conversions<X>, check_exp2<X>,
+          products, check_visible<X>,    check_packing<X>,   check_cold_path<X>};
 }
-
-template <class X>
-constexpr tilewise::VocabularyChecks make_checks(const char* name) {
-  return {name,
-          check_operations<X>,
-          check_transpose<X>,
-          check_conversions<X>,
-          check_exp2<X>,
-          check_products_of_its_kind<X>,
-          check_visible<X>,
-          check_packing<X>,
-          check_cold_path<X>};
-}
-
-#undef CHECK
 
 }  // namespace
