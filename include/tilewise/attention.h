@@ -26,8 +26,8 @@ TILEWISE_API void attention(const ForwardTensors& tensors, const AttentionOption
 TILEWISE_API void attention_backward(const BackwardTensors& tensors,
                                      const AttentionOptions& options = {});
 
-// Instruction sets that this build has and this CPU runs, best first: "avx512bf16", "avx512",
-// "avx2", "scalar".
+// Instruction sets that this build has and this CPU runs, best first: "amx", "avx512bf16",
+// "avx512", "avx2", "scalar".
 [[nodiscard]] TILEWISE_API std::vector<std::string> available_isas();
 
 }  // namespace tilewise

@@ -19,6 +19,7 @@ inline Kernel stub_kernel() {
   kernel.arithmetic = "stub";
   kernel.geometry = stub_geometry;
   kernel.query_unit = 8;
+  kernel.row_unit = 8;
   kernel.forward_scratch_bytes = stub_scratch;
   kernel.decode_unit = 8;
   kernel.decode_is_forward = true;

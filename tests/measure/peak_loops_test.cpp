@@ -40,7 +40,9 @@ TEST(PeakLoops, SumsAreThoseOfTheInstruction) {
   if (cpu.avx512_bf16) {
     EXPECT_EQ(peak_loop(Isa::kAvx512Bf16, DType::kBFloat16).run(1000), 12 * 1000 * 2);
   }
-  if (cpu.amx_bf16) EXPECT_EQ(peak_loop(Isa::kAmx, DType::kBFloat16).run(1000), 1000 * 32);
+  if (cpu.amx_bf16) {
+    EXPECT_EQ(peak_loop(Isa::kAmx, DType::kBFloat16).run(1000), 1000 * 32);
+  }
 }
 #endif
 

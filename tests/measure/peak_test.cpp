@@ -12,8 +12,7 @@ namespace {
 
 TEST(Peak, IsPositiveForEveryInstructionSet) {
   const CpuFeatures& cpu = cpu_features();
-  const bool supported[] = {true, cpu.avx2_fma_f16c, cpu.avx512, cpu.avx512_bf16,
-                            cpu.amx_bf16};
+  const bool supported[] = {true, cpu.avx2_fma_f16c, cpu.avx512, cpu.avx512_bf16, cpu.amx_bf16};
   for (int isa = 0; isa < 5; ++isa) {
     for (const DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat64}) {
       if (supported[isa]) {

@@ -18,6 +18,7 @@ struct Kernel {
   // query_unit.
   Geometry (*geometry)(int64_t head_dim, int64_t value_dim);
   int64_t query_unit;  // query_tile must be a multiple (lanes x vectors of one register block)
+  int64_t row_unit;    // key_tile and backward_query_tile must be multiples (rows of a product)
   int64_t (*forward_scratch_bytes)(const AttentionShape&, const Geometry&);
   void (*forward)(const ForwardLaunch&, const ForwardItem&, void* scratch);
   // Few queries: lanes are the rows of a group, decode_unit of them in an item.

@@ -310,11 +310,11 @@ TEST_P(FlashBackward, BitsDependOnNothingElse) {
     SCOPED_TRACE(testing::PrintToString(c));
     Data data(c, GetParam().dtype);
     run_forward(kernel(), data);
-    const int64_t unit = kernel().query_unit;
+    const int64_t unit = kernel().query_unit, rows = kernel().row_unit;
     Results one(data);
     run_backward(kernel(), data, {}, one);
     for (const Setting& how :
-         {Setting{2, 0, unit}, Setting{1, 48, 2 * unit}, Setting{2, 24, unit}}) {
+         {Setting{2, 0, unit}, Setting{1, 6 * rows, 2 * unit}, Setting{2, 3 * rows, unit}}) {
       Results other(data);
       run_backward(kernel(), data, how, other);
       EXPECT_EQ(one.bits(), other.bits())

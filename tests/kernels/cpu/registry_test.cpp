@@ -60,6 +60,8 @@ TEST_F(ChosenKernels, EveryKernelIsComplete) {
       for (int64_t dim : {1, 64, 512}) {
         const Geometry g = kernel->geometry(dim, dim);
         EXPECT_EQ(g.query_tile % kernel->query_unit, 0) << table->name;
+        EXPECT_EQ(g.key_tile % kernel->row_unit, 0) << table->name;
+        EXPECT_EQ(g.backward_query_tile % kernel->row_unit, 0) << table->name;
         EXPECT_GT(g.query_tile, 0) << table->name;
         EXPECT_GT(g.backward_key_tile, 0) << table->name;
       }

@@ -6,8 +6,8 @@
 
 namespace tilewise {
 
-// For few queries tiles would stay empty, and memory is the limit. On CPUs with AMX fp32 FMA has twice the rate of vdpbf16ps, so all that is not done in tiles is done
-// in fp32.
+// On CPUs with AMX fp32 FMA has twice the rate of vdpbf16ps, so all that is not done in tiles is
+// done in fp32; but not few queries, which wait for memory.
 const Kernel kAmxBf16 = make_kernel<AmxBf16, Avx512F32, Avx512Bf16>("bf16");
 
 }  // namespace tilewise

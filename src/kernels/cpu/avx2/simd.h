@@ -97,9 +97,7 @@ struct Avx2F32 {
     store(p, first);
     store(p + row_stride, second);
   }
-  TILEWISE_INLINE Vec scale_words(Vec w, Vec f, Vec limit) {
-    return mul(w, _mm256_andnot_ps(less(w, limit), f));
-  }
+  TILEWISE_INLINE Vec scale_words(Vec w, Vec f) { return _mm256_mul_ps(w, f); }
   TILEWISE_INLINE Vec hide_masked(Vec a, Vec p) {
     const __m256i masked = _mm256_cmpeq_epi32(_mm256_castps_si256(p), _mm256_set1_epi32(INT32_MIN));
     return _mm256_andnot_ps(_mm256_castsi256_ps(masked), a);

@@ -85,9 +85,7 @@ struct Avx512F32 {
     store(p, first);
     store(p + row_stride, second);
   }
-  TILEWISE_INLINE Vec scale_words(Vec w, Vec f, Vec limit) {
-    return mul(w, _mm512_mask_mov_ps(f, less(w, limit), _mm512_setzero_ps()));
-  }
+  TILEWISE_INLINE Vec scale_words(Vec w, Vec f) { return _mm512_mul_ps(w, f); }
   TILEWISE_INLINE Vec hide_masked(Vec a, Vec p) {
     const __mmask16 masked =
         _mm512_cmpeq_epi32_mask(_mm512_castps_si512(p), _mm512_set1_epi32(INT32_MIN));

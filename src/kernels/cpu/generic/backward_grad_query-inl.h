@@ -160,8 +160,8 @@ void multiply_add_ds_k_tiles(const GradQueryProduct<X>& x, int64_t rows, int64_t
 
 // What NaN and infinity of K add where they are visible.
 template <class X>
-void add_not_finite(const GradQueryProduct<X>& x, const typename X::Real* rest, int64_t rows,
-                    int64_t columns, typename X::Real* c, int64_t stride) {
+void add_not_finite_keys(const GradQueryProduct<X>& x, const typename X::Real* rest, int64_t rows,
+                         int64_t columns, typename X::Real* c, int64_t stride) {
   const auto* ds = reinterpret_cast<const uint16_t*>(x.ds);
   const auto* halves = reinterpret_cast<const uint16_t*>(rest);
   constexpr uint16_t kMasked = 0x8000;
@@ -212,24 +212,24 @@ void add_grad_query(const tilewise::BackwardLaunch& args, const BackwardKeys& ke
   if constexpr (kTiled<X>) {
     auto* to = c.data + q0 * c.stride;
     multiply_add_ds_k_tiles(x, rows, head_dim, to, c.stride);
-    if (kCareful) add_not_finite(x, scratch.k_rest, rows, head_dim, to, c.stride);
+    if (kCareful) add_not_finite_keys(x, scratch.k_rest, rows, head_dim, to, c.stride);
     if (visit.is_last) finish_sums<X>(x.factor, rows, head_dim, to, c.stride);
-    return;
+  } else {
+    for (int64_t d = 0; d < head_dim; d += kGradVectors<X> * L)
+      for (int64_t r = 0; r < rows; r += X::kRows) {
+        const auto run = [&]<int NV>() {
+          multiply_add_ds_k<X, NV, kCareful>(
+              x, static_cast<int>(r), d * static_cast<int64_t>(sizeof(Real)),
+              c.data + (q0 + r) * c.stride + d, c.stride, rows - r, head_dim - d);
+        };
+        if (kGradVectors < X >> 2 && head_dim - d > 2 * L)
+          run.template operator()<kGradVectors<X>>();
+        else if (kGradVectors<X> > 1 && head_dim - d > L)
+          run.template operator() < kGradVectors<X><2 ? 1 : 2>();
+        else
+          run.template operator()<1>();
+      }
   }
-  for (int64_t d = 0; d < head_dim; d += kGradVectors<X> * L)
-    for (int64_t r = 0; r < rows; r += X::kRows) {
-      const auto run = [&]<int NV>() {
-        multiply_add_ds_k<X, NV, kCareful>(
-            x, static_cast<int>(r), d * static_cast<int64_t>(sizeof(Real)),
-            c.data + (q0 + r) * c.stride + d, c.stride, rows - r, head_dim - d);
-      };
-      if (kGradVectors < X >> 2 && head_dim - d > 2 * L)
-        run.template operator()<kGradVectors<X>>();
-      else if (kGradVectors<X> > 1 && head_dim - d > L)
-        run.template operator() < kGradVectors<X><2 ? 1 : 2>();
-      else
-        run.template operator()<1>();
-    }
 }
 
 // dQ_i is complete: convert it where it was summed elsewhere. False: it is not finite although

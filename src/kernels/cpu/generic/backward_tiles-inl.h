@@ -226,8 +226,7 @@ struct BackwardQueries {
   int64_t rows;
   Rows q, g;                // (rows, words(dim)): Q_i, dO_i
   Rows q_words, g_words;    // (rows / kWord, width)
-  Rows q_groups, g_groups;  // where products are of tiles; q_words and g_words then are NaN and
-                            // infinity alone
+  Rows q_groups, g_groups;  // instead of those where products are of tiles
 };
 
 // Line 10: load Q_i, dO_i, LSE_i, D_i.
@@ -249,17 +248,12 @@ BackwardQueries<X> load_queries(const tilewise::BackwardLaunch& args, int64_t ba
     tile.q = word_rows<X>(q, tile.q0, tile.rows, padded, shape.head_dim, scratch.q_rows);
   tile.g = word_rows<X>(g, tile.q0, tile.rows, padded, shape.value_dim, scratch.g_rows);
   if constexpr (kTiled<X>) {
-    const auto load = [&](const Matrix& m, int64_t dim, int64_t width, Real* to_words,
-                          Real* to_groups, Rows& words_of, Rows& groups_of) {
-      groups_of = contracted_groups<X, kCareful>(m, tile.q0, tile.rows, padded, dim, width,
-                                                 to_words, to_groups);
-      words_of = {reinterpret_cast<const char*>(to_words),
-                  width * static_cast<int64_t>(sizeof(Real))};
-    };
-    load(q, shape.head_dim, scratch.q_width, scratch.q_words, scratch.q_groups, tile.q_words,
-         tile.q_groups);
-    load(g, shape.value_dim, scratch.g_width, scratch.g_words, scratch.g_groups, tile.g_words,
-         tile.g_groups);
+    tile.q_groups =
+        contracted_groups<X, kCareful>(q, tile.q0, tile.rows, padded, shape.head_dim,
+                                       scratch.q_width, scratch.q_words, scratch.q_groups);
+    tile.g_groups =
+        contracted_groups<X, kCareful>(g, tile.q0, tile.rows, padded, shape.value_dim,
+                                       scratch.g_width, scratch.g_words, scratch.g_groups);
   } else {
     tile.q_words = contracted_rows<X>(q, tile.q0, tile.rows, padded, shape.head_dim,
                                       scratch.q_width, scratch.q_words);

@@ -89,12 +89,17 @@ void accumulate_panel(const tilewise::BackwardLaunch& args, const tilewise::Back
        *dkt = scratch.dkt + p * scratch.q_width * kWidth<X>;
   // line 16: dV += P^T dO; forward: O += P V. Line 22: dK += dS^T Q; forward: S = scale Q K^T
   if constexpr (kTiled<X>) {
-    multiply_add_tiles<X>(queries.g_groups, scratch.g_width, panel.p, visible, dvt);
-    multiply_add_tiles<X>(queries.q_groups, scratch.q_width, panel.ds, visible, dkt);
-  }
-  if constexpr (!kTiled<X> || kCareful) {
-    multiply_add_ab<X, kCareful>(queries.g_words, scratch.g_width, panel.p, visible, dvt);
-    multiply_add_ab<X, kCareful>(queries.q_words, scratch.q_width, panel.ds, visible, dkt);
+    multiply_add_tiles<X>(queries.g_groups, scratch.g_width, panel.p, visible.groups(), dvt);
+    multiply_add_tiles<X>(queries.q_groups, scratch.q_width, panel.ds, visible.groups(), dkt);
+    if (kCareful) {
+      add_not_finite<X>(scratch.g_words, scratch.g_width, panel.p, visible.groups(), dvt);
+      add_not_finite<X>(scratch.q_words, scratch.q_width, panel.ds, visible.groups(), dkt);
+    }
+  } else {
+    multiply_add_ab<X, kCareful>(queries.g_words, scratch.g_width, panel.p, visible, {0, kMaxRows},
+                                 nullptr, dvt);
+    multiply_add_ab<X, kCareful>(queries.q_words, scratch.q_width, panel.ds, visible, {0, kMaxRows},
+                                 nullptr, dkt);
   }
   if (has_grad_bias)  // forward: S += bias
     add_grad_bias<X>(matrix_of(args.grad_bias, item.batch, queries.head), queries.q0, queries.rows,

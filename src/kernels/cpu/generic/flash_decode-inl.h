@@ -30,16 +30,14 @@ int64_t decode_width(int64_t value_dim) {
 template <class X>
 struct DecodeScratch {
   using Real = typename X::Real;
-  QueryBlock<X> q;      // o: (kWidth, width) here, a row of dims for each row
-  Real* query;          // (kWidth, words(head_dim))
-  Real* s;              // (kDecodeTile, kWidth)
-  Real* old_m;          // (kWidth)
-  Real* p;              // (kDecodeTile / kWord, kWidth)
-  Real* keys;           // (kDecodeTile, words(head_dim)), where keys must be copied
-  Real* values;         // (kDecodeTile / kWord, width), where values must be copied
-  Real* bias;           // (kDecodeTile, kWidth)
-  Real* row;            // (max(width, kDecodeTile)): a row of O or of the bias
-  RaisesOf<X>* raises;  // (kVectors)
+  QueryBlock<X> q;  // o: (kWidth, width) here, a row of dims for each row
+  Real* query;      // (kWidth, words(head_dim))
+  Real* s;          // (kDecodeTile, kWidth)
+  Real* p;          // (kDecodeTile / kWord, kWidth)
+  Real* keys;       // (kDecodeTile, words(head_dim)), where keys must be copied
+  Real* values;     // (kDecodeTile / kWord, width), where values must be copied
+  Real* bias;       // (kDecodeTile, kWidth)
+  Real* row;        // (max(width, kDecodeTile)): a row of O or of the bias
   VisibleTile<X>* visible;
   int64_t bytes;
 
@@ -48,17 +46,14 @@ struct DecodeScratch {
     const int64_t width = decode_width<X>(shape.value_dim);
     q.qt = part.take<Real>(words<X>(shape.head_dim) * kWidth<X>);
     q.o = part.take<Real>(width * kWidth<X>);
-    for (Real** state : {&q.m, &q.base_m, &q.low, &q.l}) *state = part.take<Real>(kWidth<X>);
-    q.l_words = X::kWord == 1 ? q.l : part.take<Real>(kWidth<X>);
+    take_state(part, q);
     query = part.take<Real>(words<X>(shape.head_dim) * kWidth<X>);
     s = part.take<Real>(kDecodeTile * kWidth<X>);
-    old_m = part.take<Real>(kWidth<X>);
     p = part.take<Real>(kDecodeTile / X::kWord * kWidth<X>);
     keys = part.take<Real>(kDecodeTile * words<X>(shape.head_dim));
     values = part.take<Real>(kDecodeTile / X::kWord * width);
     bias = part.take<Real>(kDecodeTile * kWidth<X>);
     row = part.take<Real>(width > kDecodeTile ? width : kDecodeTile);
-    raises = part.take<RaisesOf<X>>(X::kVectors);
     visible = part.take<VisibleTile<X>>(1);
     bytes = part.used;
   }
@@ -274,10 +269,15 @@ __attribute__((noinline)) void multiply_add_pv(const typename X::Real* p, const 
       X::store(c + i * width + column + j * L, sum[i][j]);
 }
 
-// O += P V over the visible keys of each row.
+template <class Real>
+void scale_row(Real* row, int64_t n, Real factor) {
+  for (int64_t i = 0; i < n; ++i) row[i] *= factor;
+}
+
+// O = diag(2^(old m - new m)) O + P V over the visible keys of each row.
 template <class X, bool kCareful>
 void multiply_add_values(DecodeScratch<X>& scratch, const Rows& v, int lanes, int64_t width,
-                         Fetch<X>& next) {
+                         RowRange range, Fetch<X>& next) {
   constexpr int L = X::kLanes, W = X::kWord;
   constexpr int NV = X::kRows / 2;  // with 4 rows: half the registers accumulate
   const VisibleTile<X>& visible = *scratch.visible;
@@ -287,12 +287,15 @@ void multiply_add_values(DecodeScratch<X>& scratch, const Rows& v, int lanes, in
   for (int lane = 0; lane < lanes;) {
     const int rest = lanes - lane, rows = rest >= 4 ? 4 : rest >= 2 ? 2 : 1;
     auto* c = scratch.q.o + lane * width;
+    if (scratch.q.behind)
+      for (int i = 0; i < rows; ++i) scale_row(c + i * width, width, scratch.q.behind[lane + i]);
     for (int i = 0; i < visible.count; ++i) {
       const Segment& s = visible.segments[i];
-      if (lane / L < s.j0 || lane / L >= s.j1) continue;
+      const int64_t begin = larger(s.begin, range.begin) / W, end = smaller(s.end, range.end) / W;
+      if (begin >= end || lane / L < s.j0 || lane / L >= s.j1) continue;
       const auto run = [&]<int RB, int N>(int64_t column) {
-        multiply_add_pv<X, RB, N, kCareful>(scratch.p + lane, v, s.begin / W, s.end / W, column, c,
-                                            width, next, lines);
+        multiply_add_pv<X, RB, N, kCareful>(scratch.p + lane, v, begin, end, column, c, width, next,
+                                            lines);
       };
       for (int64_t column = 0; column < width;) {
         const bool wide = width - column >= NV * L;
@@ -307,6 +310,7 @@ void multiply_add_values(DecodeScratch<X>& scratch, const Rows& v, int lanes, in
     }
     lane += rows;
   }
+  scratch.q.behind = nullptr;
 }
 
 // 2^n for n <= 0 integral.
@@ -317,11 +321,6 @@ Real power_of_two(Real n) {
     return __builtin_ldexpf(1, exponent);
   else
     return __builtin_ldexp(1, exponent);
-}
-
-template <class Real>
-void scale_row(Real* row, int64_t n, Real factor) {
-  for (int64_t i = 0; i < n; ++i) row[i] *= factor;
 }
 
 // One chunk of keys for the rows of an item. False: see flash_forward_tile.
@@ -337,7 +336,6 @@ bool decode_chunk(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
   const int64_t depth = words<X>(shape.head_dim);
   const bool has_bias = args.bias.data != nullptr, is_few = rows.lanes <= kFewRows;
   bool mixed = has_bias;
-  clear(scratch.raises);
   load_queries(args, rows, scale, scratch);
   reset(q, width, kPrescaled<X> || has_bias ? Real(1) : scale);
   const Matrix key = matrix_of(args.key, item.batch, item.kv_head);
@@ -366,25 +364,15 @@ bool decode_chunk(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
                              scratch.visible->bits,
                              scale,
                              depth,
-                             scratch.raises,
                              kCareful};
-    std::memcpy(scratch.old_m, q.m, sizeof(Real) * kWidth<X>);
+    const Rows v = contracted_rows<X>(value, k0, keys, round_up(keys, kUnit), shape.value_dim,
+                                      width, scratch.values);
     const int lines = next_keys.each(3 * kDecodeTile / kUnit);  // the rest beside P V
-    for (int i = 0; i < scratch.visible->count; ++i) {
-      const Segment& s = scratch.visible->segments[i];
-      for (int row = s.begin; row < s.end; row += kUnit) {
-        next_keys.lines(lines);
-        absorb_unit(q, tile, k, s, row);
-      }
-    }
-    rescale(q, tile, 0);
-    for (int lane = 0; lane < rows.lanes; ++lane)  // lines 11 and 12: rescale O
-      if (scratch.old_m[lane] != q.m[lane])
-        scale_row(q.o + lane * width, width, power_of_two(scratch.old_m[lane] - q.m[lane]));
-    multiply_add_values<X, kCareful>(scratch,
-                                     contracted_rows<X>(value, k0, keys, round_up(keys, kUnit),
-                                                        shape.value_dim, width, scratch.values),
-                                     rows.lanes, width, next_keys);
+    absorb_tile(
+        q, tile, k, *scratch.visible, [&] { next_keys.lines(lines); },
+        [&](RowRange range) {
+          multiply_add_values<X, kCareful>(scratch, v, rows.lanes, width, range, next_keys);
+        });
   }
   if (kCareful || !mixed) return true;
   for (int lane = 0; lane < rows.lanes; ++lane)

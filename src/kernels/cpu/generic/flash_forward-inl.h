@@ -23,7 +23,7 @@ struct KeyTile {
   int64_t rows;
   Rows k;       // (rows, words(d))
   Rows v;       // (rows / kWord, e)
-  Rows groups;  // V in groups, where products are of tiles; v is then NaN and infinity of V alone
+  Rows groups;  // instead of v where products are of tiles
 };
 
 template <class X, bool kCareful>
@@ -44,12 +44,27 @@ KeyTile<X> load_keys(const tilewise::ForwardLaunch& args, const tilewise::Forwar
   if constexpr (kTiled<X>) {
     keys.groups = contracted_groups<X, kCareful>(v, k0, rows, padded, shape.value_dim, width,
                                                  scratch.values, scratch.groups);
-    keys.v = {reinterpret_cast<const char*>(scratch.values),
-              width * static_cast<int64_t>(sizeof(*scratch.values))};
   } else {
     keys.v = contracted_rows<X>(v, k0, rows, padded, shape.value_dim, width, scratch.values);
   }
   return keys;
+}
+
+// Line 12 for some rows of a tile: O = diag(2^(old m - new m)) O + P V.
+template <class X, bool kCareful>
+void add_product(QueryBlock<X>& q, const ForwardScratch<X>& scratch, const KeyTile<X>& kv,
+                 int64_t width, RowRange range) {
+  const VisibleTile<X>& visible = *scratch.visible;
+  if constexpr (kTiled<X>) {
+    if (q.behind) catch_up(q, width);
+    const Groups groups = visible.groups(range.begin, range.end);
+    multiply_add_tiles<X>(kv.groups, width, scratch.p, groups, q.o);
+    if (kCareful) add_not_finite<X>(scratch.values, width, scratch.p, groups, q.o);
+    X::add_tiles(q.l_words, scratch.p + groups.first * X::kStep * kWidth<X>, groups.count);
+  } else {
+    multiply_add_ab<X, kCareful>(kv.v, width, scratch.p, visible, range, q.behind, q.o);
+  }
+  q.behind = nullptr;
 }
 
 // One tile of queries. False: O is not finite, and masked pairs may have mixed 0 * NaN into it.
@@ -67,7 +82,6 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
   const bool has_bias = args.bias.data != nullptr;
   const auto lanes = [&](int i) { return smaller(kWidth<X>, queries - i * kWidth<X>); };
   bool mixed = has_bias;
-  clear(scratch.raises);
 
   for (int i = 0; i < blocks; ++i) {  // line 8: load Q_i; line 2: O = 0, m = -inf, l = 0
     QueryBlock<X>& q = scratch.block[i];
@@ -90,19 +104,15 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
         if (has_bias)
           load_bias<X>(args.bias, item.batch, item.head, first, lanes(i), kv.k0, kv.rows,
                        scratch.bias);
-        const TileScores<X> tile{scratch.p,      scratch.scores, has_bias ? scratch.bias : nullptr,
-                                 visible.bits,   scale,          words<X>(shape.head_dim),
-                                 scratch.raises, kCareful};
-        absorb_scores(scratch.block[i], tile, kv.k, visible, width);  // lines 9 to 11: S, m, P, l
-        // line 12: O += P V
-        if constexpr (kTiled<X>) {
-          multiply_add_tiles<X>(kv.groups, width, scratch.p, visible, scratch.block[i].o);
-          const int group = visible.first_group();
-          X::add_tiles(scratch.block[i].l_words, scratch.p + group * X::kStep * kWidth<X>,
-                       visible.last_group() - group);
-        }
-        if constexpr (!kTiled<X> || kCareful)
-          multiply_add_ab<X, kCareful>(kv.v, width, scratch.p, visible, scratch.block[i].o);
+        const TileScores<X> tile{scratch.p,    scratch.scores, has_bias ? scratch.bias : nullptr,
+                                 visible.bits, scale,          words<X>(shape.head_dim),
+                                 kCareful};
+        // Lines 9 to 12: S, m, P, l, O.
+        absorb_tile(
+            scratch.block[i], tile, kv.k, visible, [] {},
+            [&](RowRange range) {
+              add_product<X, kCareful>(scratch.block[i], scratch, kv, width, range);
+            });
       }
     }
   if (!kCareful && mixed)

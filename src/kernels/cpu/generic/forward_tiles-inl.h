@@ -17,6 +17,7 @@ inline constexpr double kLn2 = 0.69314718055994531;
 
 inline int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t larger(int64_t a, int64_t b) { return a < b ? b : a; }
 
 template <class X>
 typename X::Real scale_of(float scale, double scale_f64) {
@@ -30,6 +31,14 @@ int64_t value_width(int64_t value_dim) {
   return round_up(value_dim, kTiled<X> ? kGroup<X> : X::kRows);
 }
 
+template <class X>
+void take_state(Scratch& s, QueryBlock<X>& q) {
+  using Real = typename X::Real;
+  for (Real** row : {&q.m, &q.base_m, &q.low, &q.l, &q.raised_by, &q.behind_memory})
+    *row = s.take<Real>(kWidth<X>);
+  q.l_words = X::kWord == 1 ? q.l : s.take<Real>(kWidth<X>);
+}
+
 // A worker's memory for one tile of queries: `blocks` register blocks of kWidth queries that share
 // each tile of keys, so that packing and reading keys is paid once per tile.
 template <class X>
@@ -37,13 +46,12 @@ struct ForwardScratch {
   using Real = typename X::Real;
   static constexpr int kMaxBlocks = 16;
   QueryBlock<X> block[kMaxBlocks];
-  Real* p;              // (key_tile / kWord, kWidth)
-  Real* keys;           // (key_tile, words(head_dim)), where keys must be copied
-  Real* values;         // (key_tile / kWord, value width), where values must be copied
-  Real* groups;         // as many, where products are of tiles: contracted_groups
-  Real* scores;         // (kGroup, kWidth), where products are of tiles
-  Real* bias;           // (key_tile, kWidth)
-  RaisesOf<X>* raises;  // (kVectors)
+  Real* p;       // (key_tile / kWord, kWidth)
+  Real* keys;    // (key_tile, words(head_dim)), where keys must be copied
+  Real* values;  // (key_tile / kWord, value width), where values must be copied
+  Real* groups;  // as many, where products are of tiles: contracted_groups
+  Real* scores;  // (kGroup, kWidth), where products are of tiles
+  Real* bias;    // (key_tile, kWidth)
   VisibleTile<X>* visible;
   int64_t bytes;
 
@@ -53,9 +61,7 @@ struct ForwardScratch {
     for (int64_t i = 0; i < g.query_tile / kWidth<X>; ++i) {
       block[i].qt = s.take<Real>(words<X>(shape.head_dim) * kWidth<X>);
       block[i].o = s.take<Real>(width * kWidth<X>);
-      for (Real** row : {&block[i].m, &block[i].base_m, &block[i].low, &block[i].l})
-        *row = s.take<Real>(kWidth<X>);
-      block[i].l_words = X::kWord == 1 ? block[i].l : s.take<Real>(kWidth<X>);
+      take_state(s, block[i]);
     }
     p = s.take<Real>(g.key_tile / X::kWord * kWidth<X>);
     keys = s.take<Real>(g.key_tile * words<X>(shape.head_dim));
@@ -63,16 +69,10 @@ struct ForwardScratch {
     groups = kTiled<X> ? s.take<Real>(g.key_tile / X::kWord * width) : nullptr;
     scores = kTiled<X> ? s.take<Real>(kGroup<X> * kWidth<X>) : nullptr;
     bias = s.take<Real>(g.key_tile * kWidth<X>);
-    raises = s.take<RaisesOf<X>>(X::kVectors);
     visible = s.take<VisibleTile<X>>(1);
     bytes = s.used;
   }
 };
-
-template <class X>
-void clear(RaisesOf<X>* raises) {
-  for (int j = 0; j < X::kVectors; ++j) raises[j].count = 0;
-}
 
 // O_i = 0, m = -inf, l = 0.
 template <class X>
@@ -83,6 +83,7 @@ void reset(QueryBlock<X>& q, int64_t value_width, typename X::Real score_scale) 
   for (int lane = 0; lane < kWidth<X>; lane += X::kLanes)
     set_reference(q, lane, X::broadcast(-__builtin_inff()), score_scale);
   q.fresh = q.raising = true;
+  q.behind = nullptr;
 }
 
 // (keys, kWidth) <- log2(e) * bias of `lanes` queries from q0 and `rows` keys from k0, transposed.
@@ -107,6 +108,47 @@ void load_bias(const Tensor& tensor, int64_t batch, int64_t head, int64_t q0, in
       for (int i = 0; i < L && k + i < round_up(rows, kUnit); ++i)
         X::store(to + (k + i) * kWidth<X> + lane, block[i]);
     }
+}
+
+// P of rows [begin, end), which stay in the same product as the unit that raised m; 0 where it
+// becomes subnormal, as the product itself has it.
+template <class X>
+void rescale_rows(const QueryBlock<X>& q, const TileScores<X>& tile, int begin, int end) {
+  using Vec = typename X::Vec;
+  for (int j = 0; j < kWidth<X>; j += X::kLanes) {
+    const Vec f = X::load(q.raised_by + j);
+    for (int r = begin / X::kWord; r < end / X::kWord; ++r) {
+      auto* p = tile.p + r * kWidth<X> + j;
+      X::store(p, X::scale_words(X::load(p), f));
+    }
+  }
+}
+
+// O is to be multiplied by what m was raised by.
+template <class X>
+void fall_behind(QueryBlock<X>& q) {
+  using Vec = typename X::Vec;
+  for (int j = 0; j < kWidth<X>; j += X::kLanes) {
+    Vec f = X::load(q.raised_by + j);
+    if (q.behind) f = X::mul(f, X::load(q.behind + j));
+    // What is left of O is less than it can hold beside what follows; and subnormal factors are slow.
+    f = X::select(X::less(f, X::broadcast(Exp2<typename X::Real>::kSmallest)), Vec{}, f);
+    X::store(q.behind_memory + j, f);
+  }
+  q.behind = q.behind_memory;
+}
+
+// O and, where it is summed with the product, l_words.
+template <class X>
+void catch_up(QueryBlock<X>& q, int64_t value_width) {
+  for (int j = 0; j < kWidth<X>; j += X::kLanes) {
+    const auto f = X::load(q.behind + j);
+    for (int64_t d = 0; d < value_width; ++d) {
+      auto* o = q.o + d * kWidth<X> + j;
+      X::store(o, X::mul(X::load(o), f));
+    }
+    X::store(q.l_words + j, X::mul(X::load(q.l_words + j), f));
+  }
 }
 
 // Lines 9 to 11 for one unit of a segment: P = 2^(S - m), l += rowsum(P), m raised where it must
@@ -134,14 +176,25 @@ void absorb_unit(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys, 
   if (q.fresh) q.fresh = q.raising = false;  // the first raise says nothing about the next
 }
 
-// The same for all visible units of a tile, and O brought to the new m.
-template <class X>
-void absorb_scores(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys,
-                   const VisibleTile<X>& visible, int64_t value_dim) {
+// Rows [begin, end) of a tile.
+struct RowRange {
+  int begin;
+  int end;
+};
+
+// Lines 9 to 12 for a tile. add_product(range) adds P V of its rows to O, after
+// it has brought O up to date (q.behind): once per tile, and before m is raised. between() is
+// called before each unit.
+template <class X, class Between, class AddProduct>
+void absorb_tile(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys,
+                 const VisibleTile<X>& visible, const Between& between,
+                 const AddProduct& add_product) {
   int group_end = 0;  // of rows whose scores are in tile.s
+  int added = 0;
   for (int i = 0; i < visible.count; ++i) {
     const Segment& s = visible.segments[i];
     for (int row = s.begin; row < s.end; row += kUnit) {
+      between();
       if constexpr (kTiled<X>)
         if (row >= group_end) {
           const int group = row / kGroup<X> * kGroup<X>;
@@ -150,16 +203,25 @@ void absorb_scores(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys
                       row == group && group_end <= s.end && s.j1 - s.j0 == X::kVectors);
         }
       absorb_unit(q, tile, keys, s, row);
+      if (!q.raising) continue;
+      const int group = row / kGroup<X> * kGroup<X>;
+      if (kTiled<X>) rescale_rows(q, tile, group, row);
+      if (added < group) add_product({added, group});
+      added = group;
+      fall_behind(q);
     }
   }
-  rescale(q, tile, value_dim);
+  add_product({added, kMaxRows});
 }
 
-// c (columns, kWidth) += A^T B over the visible rows; A: Rows of words of the contracted index.
+// c (columns, kWidth) = c * factor + A^T B over the visible rows of the range; A: Rows of words
+// of the contracted index. factor: one for each lane, or null for 1.
 template <class X, bool kCareful>
 __attribute__((noinline)) void multiply_add_ab(const Rows& a, int64_t columns,
                                                const typename X::Real* b,
-                                               const VisibleTile<X>& visible, typename X::Real* c) {
+                                               const VisibleTile<X>& visible, RowRange range,
+                                               const typename X::Real* factor,
+                                               typename X::Real* c) {
   using Vec = typename X::Vec;
   constexpr int NV = X::kVectors;
   for (int64_t d = 0; d < columns; d += X::kRows, c += X::kRows * kWidth<X>) {
@@ -167,9 +229,15 @@ __attribute__((noinline)) void multiply_add_ab(const Rows& a, int64_t columns,
     Vec sum[X::kRows][NV];
     TILEWISE_UNROLL for (int i = 0; i < X::kRows; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
         sum[i][j] = X::load(c + i * kWidth<X> + j * X::kLanes);
+    if (factor) TILEWISE_UNROLL for (int j = 0; j < NV; ++j) {
+        const Vec f = X::load(factor + j * X::kLanes);
+        TILEWISE_UNROLL for (int i = 0; i < X::kRows; ++i) sum[i][j] = X::mul(sum[i][j], f);
+      }
     for (int i = 0; i < visible.count; ++i) {
       const Segment& s = visible.segments[i];
-      const int64_t begin = s.begin / X::kWord, end = s.end / X::kWord;
+      const int64_t begin = larger(s.begin, range.begin) / X::kWord,
+                    end = smaller(s.end, range.end) / X::kWord;
+      if (begin >= end) continue;
       const auto run = [&]<int J0, int J1>() {
         multiply_add_words<X, NV, J0, J1, kCareful>(sum, part, b, begin, end);
       };
@@ -195,9 +263,8 @@ __attribute__((noinline)) void multiply_add_ab(const Rows& a, int64_t columns,
             break;
         }
       } else {
-        // All lanes: with two vectors (tiles) P is marked as masked where it is not computed.
-        static_assert(NV == 1 || (kTiled<X> && kCareful));
-        run.template operator()<0, NV>();
+        static_assert(NV == 1);
+        run.template operator()<0, 1>();
       }
     }
     TILEWISE_UNROLL for (int i = 0; i < X::kRows; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
@@ -217,18 +284,41 @@ bool any_not_finite(const typename X::Real* x, int64_t n) {
   return found;
 }
 
-// The same product by tiles: a is what contracted_groups makes of A. B is 0 outside of the
-// segments.
+// The same product by tiles, over groups of rows: a is what contracted_groups makes of A. B
+// is 0 outside of the segments.
 template <class X>
-void multiply_add_tiles(const Rows& a, int64_t columns, const typename X::Real* b,
-                        const VisibleTile<X>& visible, typename X::Real* c) {
+void multiply_add_tiles(const Rows& a, int64_t columns, const typename X::Real* b, Groups groups,
+                        typename X::Real* c) {
   constexpr int64_t kRow = kWidth<X> * sizeof(typename X::Real);
-  const int first = visible.first_group(), count = visible.last_group() - first;
-  b += first * X::kStep * kWidth<X>;
+  b += groups.first * X::kStep * kWidth<X>;
   for (int64_t d = 0; d < columns; d += kGroup<X>)
-    X::template multiply_tiles<false>(
-        {a.row(first * columns + d), a.stride, columns * a.stride, b, kRow, X::kStep * kRow, count},
-        c + d * kWidth<X>, kRow);
+    X::template multiply_tiles<false>({a.row(groups.first * columns + d), a.stride,
+                                       columns * a.stride, b, kRow, X::kStep * kRow, groups.count},
+                                      c + d * kWidth<X>, kRow);
+}
+
+// What multiply_add_tiles left out: NaN and infinity of A, `rest` (rows / kWord, columns), where
+// they are visible.
+template <class X>
+void add_not_finite(const typename X::Real* rest, int64_t columns, const typename X::Real* b,
+                    Groups groups, typename X::Real* c) {
+  using Vec = typename X::Vec;
+  for (int64_t w = groups.first * X::kStep; w < (groups.first + groups.count) * X::kStep; ++w)
+    for (int64_t d = 0; d < columns; ++d) {
+      uint32_t word;
+      std::memcpy(&word, rest + w * columns + d, sizeof(word));
+      for (const uint32_t half : {0x0000ffffu, 0xffff0000u}) {
+        if ((word & half) == 0) continue;
+        const uint32_t alone = word & half, others = ~half;
+        const Vec a = broadcast_word<X>(reinterpret_cast<const char*>(&alone));
+        const Vec hidden = broadcast_word<X>(reinterpret_cast<const char*>(&others));
+        for (int lane = 0; lane < kWidth<X>; lane += X::kLanes) {
+          auto* to = c + d * kWidth<X> + lane;
+          const Vec p = X::load(b + w * kWidth<X> + lane);
+          X::store(to, X::dot(X::load(to), X::hide_masked(a, p), X::without_bits(p, hidden)));
+        }
+      }
+    }
 }
 
 // Tile instructions take subnormal numbers for 0, so whether a sum is one may depend on what was

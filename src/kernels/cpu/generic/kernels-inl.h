@@ -21,6 +21,7 @@ constexpr tilewise::Kernel make_kernel(const char* arithmetic) {
   kernel.arithmetic = arithmetic;
   kernel.geometry = propose_geometry<Flash>;
   kernel.query_unit = kWidth<Flash>;
+  kernel.row_unit = kGroup<Flash>;
   kernel.forward_scratch_bytes = forward_scratch_bytes<Flash>;
   kernel.forward = flash_forward<Flash>;
   kernel.decode_unit = kWidth<Few>;

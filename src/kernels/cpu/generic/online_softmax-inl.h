@@ -31,24 +31,13 @@ struct QueryBlock {
   Real* base_m;  // kMagic + kBias - m
   Real* low;     // a score that gives exactly 0
   Real* l;
-  Real* l_words;  // the sum of P as the product P V takes it: rounded to words. l itself in fp32;
-                  // summed with the product itself where that is of tiles
-  bool fresh;     // no unit absorbed yet
-  bool raising;   // m was raised in the last unit, or it is fresh: to the cold path at once
-};
-
-// How far m was raised by the units of a tile, for one lane vector.
-template <class X>
-struct RaisesOf {
-  using Real = typename X::Real;
-  int count;
-  int row[kMaxRows / kUnit];             // rows before it are still in units of the m before
-  Real by[kMaxRows / kUnit][X::kLanes];  // old m - new m <= 0
-
-  void add(int at, typename X::Vec n) {
-    row[count] = at;
-    X::store(by[count++], n);
-  }
+  Real* l_words;    // the sum of P as the product P V takes it: rounded to words. l itself in fp32;
+                    // summed with the product itself where that is of tiles
+  bool fresh;       // no unit absorbed yet
+  bool raising;     // m was raised in the last unit, or it is fresh: to the cold path at once
+  Real* raised_by;  // 2^(old m - new m) of the last unit that raised m; 1 in lanes where it did not
+  Real* behind;     // what O has yet to be multiplied by; null: O is up to date
+  Real* behind_memory;
 };
 
 // What all units of a tile share.
@@ -60,10 +49,9 @@ struct TileScores {
                      // (rows, kWidth) or null, to be computed from the keys, elsewhere
   const Real* bias;  // (rows, kWidth), times log2(e); null: none
   const uint16_t (*bits)[X::kVectors];
-  Real scale_log2;      // scale * log2(e)
-  int64_t depth;        // words(head_dim)
-  RaisesOf<X>* raises;  // (kVectors)
-  bool careful;         // mark masked pairs by p = -0.0
+  Real scale_log2;  // scale * log2(e)
+  int64_t depth;    // words(head_dim)
+  bool careful;     // mark masked pairs by p = -0.0
 };
 
 enum class UnitKind { kPlain, kMasked, kBiased };
@@ -187,38 +175,6 @@ __attribute__((noinline)) void score_unit(QueryBlock<X>& q, const TileScores<X>&
   }
 }
 
-// Multiplies P of this tile and O of the tiles before by what the raises of this tile ask for. Once
-// per tile: raises in every unit would otherwise make the cost quadratic.
-template <class X>
-void rescale(QueryBlock<X>& q, const TileScores<X>& tile, int64_t value_dim) {
-  using Vec = typename X::Vec;
-  using E = Exp2<typename X::Real>;
-  for (int j = 0; j < X::kVectors; ++j) {
-    RaisesOf<X>& raises = tile.raises[j];
-    Vec n = Vec{};
-    for (int i = raises.count - 1; i >= 0; --i) {
-      n = X::add(n, X::load(raises.by[i]));
-      const Vec f = X::times_power_of_two(X::broadcast(1), n);
-      // P below the smallest normal number becomes 0, as in exp2: subnormal ones are slow. But not
-      // in lanes that nothing happens to.
-      const Vec smallest = X::times_power_of_two(X::broadcast(E::kSmallest), X::sub(Vec{}, n));
-      const Vec limit = X::select(X::equal(n, Vec{}), Vec{}, smallest);
-      const int begin = (i == 0 ? 0 : raises.row[i - 1]) / X::kWord, end = raises.row[i] / X::kWord;
-      for (int r = begin; r < end; ++r) {
-        auto* p = tile.p + r * kWidth<X> + j * X::kLanes;
-        X::store(p, X::scale_words(X::load(p), f, limit));
-      }
-    }
-    if (raises.count == 0) continue;
-    const Vec f = X::times_power_of_two(X::broadcast(1), n);
-    for (int64_t d = 0; d < value_dim; ++d) {
-      auto* o = q.o + d * kWidth<X> + j * X::kLanes;
-      X::store(o, X::mul(X::load(o), f));
-    }
-    raises.count = 0;
-  }
-}
-
 // Scores of one lane vector and unit, as the cold path sees them.
 template <class X>
 struct ColdUnit {
@@ -277,6 +233,7 @@ void score_unit_cold(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& ke
         X::store(scores[half + i] + j * X::kLanes, s[i][j]);
   }
   q.raising = false;
+  for (int j = 0; j < kWidth<X>; j += X::kLanes) X::store(q.raised_by + j, X::broadcast(1));
   for (int j = 0; j < NV; ++j) {
     const int lane = (j0 + j) * X::kLanes;
     const Vec old_m = X::load(q.m + lane), old_base = X::load(q.base_m + lane);
@@ -306,8 +263,8 @@ void score_unit_cold(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& ke
       const Vec n = X::select(exceeds, X::sub(old_m, m), Vec{});
       const Vec f = X::times_power_of_two(X::broadcast(1), n);
       X::store(q.l + lane, X::mul(X::load(q.l + lane), f));
-      if (X::kWord == 2) X::store(q.l_words + lane, X::mul(X::load(q.l_words + lane), f));
-      tile.raises[j0 + j].add(row, n);
+      if (kSumsWords<X>) X::store(q.l_words + lane, X::mul(X::load(q.l_words + lane), f));
+      X::store(q.raised_by + lane, f);
       set_reference(q, lane, m, unit.scaled ? Real(1) : tile.scale_log2);
       q.raising = true;
     }

@@ -28,6 +28,12 @@ struct Segment {
   bool masked;
 };
 
+// Groups [first, first + count) of kGroup rows.
+struct Groups {
+  int first;
+  int count;
+};
+
 template <class X>
 struct VisibleTile {
   Segment segments[kMaxRows / kUnit];
@@ -35,8 +41,15 @@ struct VisibleTile {
   uint16_t bits[kMaxRows][X::kVectors];  // written for masked segments only
 
   // Groups of rows in which something is visible. A band has no gaps.
-  int first_group() const { return segments[0].begin / kGroup<X>; }
-  int last_group() const { return (segments[count - 1].end + kGroup<X> - 1) / kGroup<X>; }
+  // Groups with a visible row in [begin, end), which are multiples of kGroup.
+  Groups groups(int begin = 0, int end = kMaxRows) const {
+    constexpr int kRows = kGroup<X>;
+    const int first = segments[0].begin / kRows,
+              last = (segments[count - 1].end + kRows - 1) / kRows;
+    const int from = first < begin / kRows ? begin / kRows : first;
+    const int to = last < end / kRows ? last : end / kRows;
+    return {from, to < from ? 0 : to - from};
+  }
   bool partial() const {
     for (int i = 0; i < count; ++i)
       if (segments[i].masked) return true;

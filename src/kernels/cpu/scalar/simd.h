@@ -25,8 +25,8 @@ struct Scalar {
   using Bits = BitsType;  // signed integer of the size of Real
   static constexpr int kLanes = 8;
   static constexpr int kWord = 1;  // elements per word
-  static constexpr int kStep = 1;  // words of the contracted index that are multiplied at a time;
-                                   // 16 where products are of tiles (amx)
+  static constexpr int kStep = 1;  // words of the contracted index that are multiplied at a time; 16
+                                   // where products are of tiles (amx)
   static constexpr int kRows = 4;
   static constexpr int kVectors = 1;
   typedef Real Vec __attribute__((vector_size(kLanes * sizeof(Real)), aligned(sizeof(Real))));
@@ -129,11 +129,8 @@ struct Scalar {
     store(p, first);
     store(p + row_stride, second);
   }
-  // The elements of the words w >= 0 times the powers of two f; 0 if they are below `limit`. -0.0
-  // stays.
-  TILEWISE_INLINE Vec scale_words(Vec w, Vec f, Vec limit) {
-    return w * select(less(w, limit), Vec{}, f);
-  }
+  // The elements of the words w times the powers of two f, exactly.
+  TILEWISE_INLINE Vec scale_words(Vec w, Vec f) { return w * f; }
   // a, but 0 in the elements where p is -0.0, which marks a masked pair (online_softmax-inl.h).
   TILEWISE_INLINE Vec hide_masked(Vec a, Vec p) {
     const Mask masked = (Mask)p == (static_cast<Bits>(1) << (sizeof(Bits) * 8 - 1));

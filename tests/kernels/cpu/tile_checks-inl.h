@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// Checks of the products of tiles, for vocabularies that have them (kTiled).
+#pragma once
+
+#include "kernels/cpu/vocabulary_checks-inl.h"
+
+namespace {
+
+// NaN and infinity move from the groups to the pairs, and add_not_finite adds them where visible.
+template <class X>
+const char* check_not_finite() {
+  using Real = typename X::Real;
+  constexpr int kW = kWidth<X>, G = kGroup<X>;
+  const uint16_t kInf = 0x7f80, kNan = 0x7fc0, kOne = 0x3f80, kTwo = 0x4000, kMasked = 0x8000;
+  static uint16_t v[2 * G][G], p[2 * G * kW];
+  static Real pairs[G * G], groups[G * G], c[G * kW];
+  const auto element_of_p = [&](int key, int lane) -> uint16_t& {
+    return p[(key / 2 * kW + lane) * 2 + key % 2];
+  };
+  for (auto& row : v)
+    for (uint16_t& x : row) x = kTwo;
+  v[5][3] = kInf, v[G + 8][7] = kNan, v[G + 9][7] = kNan;
+  for (int key = 0; key < 2 * G; ++key)
+    for (int lane = 0; lane < kW; ++lane)
+      element_of_p(key, lane) = (key + lane) % 3 ? kOne : kMasked;
+  const Matrix m = {reinterpret_cast<char*>(v), G * 2, 2, DType::kBFloat16};
+  contracted_groups<X, true>(m, 0, 2 * G, 2 * G, G, G, pairs, groups);
+  for (int key = 0; key < 2 * G; ++key)
+    for (int d = 0; d < G; ++d) {
+      const uint16_t x = v[key][d], finite = x == kTwo ? x : 0, rest = x == kTwo ? 0 : x;
+      CHECK(reinterpret_cast<uint16_t*>(groups)[(key / G * G + d) * G + key % G] == finite,
+            "finite (%d, %d)", key, d);
+      CHECK(reinterpret_cast<uint16_t*>(pairs)[(key / 2 * G + d) * 2 + key % 2] == rest,
+            "rest (%d, %d)", key, d);
+    }
+  VisibleTile<X> visible;
+  visible.count = 0;
+  visible.add({0, 2 * G, 0, X::kVectors, true});
+  for (Real& x : c) x = Real(1);
+  add_not_finite<X>(pairs, G, reinterpret_cast<Real*>(p), visible.groups(), c);
+  for (int d = 0; d < G; ++d)
+    for (int lane = 0; lane < kW; ++lane) {
+      const Real x = c[d * kW + lane];
+      const bool inf = d == 3 && (5 + lane) % 3,
+                 nan = d == 7 && ((G + 8 + lane) % 3 || (G + 9 + lane) % 3);
+      CHECK(nan   ? x != x
+            : inf ? x == Real(__builtin_inff())
+                  : x == 1,
+            "sum (%d, %d): %g", d, lane, double(x));
+    }
+  return "";
+}
+
+// Integers, so every order of sums gives the same.
+template <class X>
+const char* check_tile_products() {
+  using Real = typename X::Real;
+  constexpr int kW = kWidth<X>, G = kGroup<X>, kSteps = 3, kColumns = 2 * G;
+  constexpr int64_t kStride = (kSteps * X::kStep + 5) * sizeof(Real);
+  static Real b[kSteps * X::kStep * kW], c[kColumns * kW], groups[kSteps * X::kStep * kColumns];
+  static char a[G * kStride];
+  Random random(9);
+  const auto fill = [&](void* to, int64_t bytes) {
+    for (int64_t i = 0; i < bytes / 2; ++i)
+      tilewise::store_element(to, DType::kBFloat16, i, double(random.between(-3, 3)));
+  };
+  const auto element_of_b = [&](int64_t k, int64_t lane) {
+    return element_of_words<X>(reinterpret_cast<char*>(b + k / 2 * kW + lane), k % 2);
+  };
+  X::begin_tiles();
+  for (int n = 0; n < 50; ++n) {
+    fill(a, sizeof a);
+    fill(b, sizeof b);
+    fill(groups, sizeof groups);
+    const int64_t depth = random.between(1, kSteps) * X::kStep;
+    multiply_group<X>({a, kStride}, b, depth, c);
+    for (int64_t i = 0; i < G; ++i)
+      for (int64_t l = 0; l < kW; ++l) {
+        double truth = 0;
+        for (int64_t k = 0; k < depth * 2; ++k)
+          truth += element_of_words<X>(a + i * kStride, k) * element_of_b(k, l);
+        CHECK(double(c[i * kW + l]) == truth, "multiply_group (%ld, %ld)", long(i), long(l));
+      }
+    VisibleTile<X> visible;
+    visible.count = 0;
+    const int begin = int(random.between(0, kSteps * G / kUnit - 1)) * kUnit;
+    visible.add({begin, begin + kUnit, 0, 1, false});
+    visible.add({begin + kUnit, kSteps * G, 0, 2, false});
+    for (Real& x : c) x = Real(1);
+    multiply_add_tiles<X>({reinterpret_cast<char*>(groups), X::kStep * int64_t(sizeof(Real))},
+                          kColumns, b, visible.groups(), c);
+    static Real sums[kW];
+    for (Real& x : sums) x = Real(2);
+    const Groups groups = visible.groups();
+    X::add_tiles(sums, b + groups.first * X::kStep * kW, groups.count);
+    for (int64_t l = 0; l < kW; ++l) {
+      double sum = 2;
+      for (int64_t k = group * G; k < kSteps * G; ++k) sum += element_of_b(k, l);
+      CHECK(double(sums[l]) == sum, "add_tiles (%ld)", long(l));
+      for (int64_t i = 0; i < kColumns; ++i) {
+        double truth = 1;
+        for (int64_t k = group * G; k < kSteps * G; ++k)
+          truth += element_of_words<X>(
+                       reinterpret_cast<char*>(groups + (k / G * kColumns + i) * X::kStep), k % G) *
+                   element_of_b(k, l);
+        CHECK(double(c[i * kW + l]) == truth, "multiply_add_tiles (%ld, %ld)", long(i), long(l));
+      }
+    }
+  }
+  X::end_tiles();
+  return "";
+}
+
+template <class X>
+const char* check_tiles() {
+  const char* wrong = check_not_finite<X>();
+  return *wrong ? wrong : check_tile_products<X>();
+}
+
+}  // namespace
