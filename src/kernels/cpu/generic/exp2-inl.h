@@ -24,7 +24,7 @@ struct Exp2<float> {
   static constexpr float kFactor = -131072.f;  // -2^17
   static constexpr int32_t kOverflowBits = ~0x4B4000FF;
   static constexpr float kSmallest = 0x1p-126f;  // normal number
-  static constexpr float kZero = -127.f;  // 2^-127 comes out as exactly 0
+  static constexpr float kZero = -127.f;         // 2^-127 comes out as exactly 0
   // Up to here kMagic + kBias - m is exact for integral m.
   static constexpr float kLargestReference = 2097152.f;  // 2^21
   static constexpr float kLargest = 3.4028235e38f;

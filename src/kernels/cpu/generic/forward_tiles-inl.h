@@ -131,7 +131,8 @@ void fall_behind(QueryBlock<X>& q) {
   for (int j = 0; j < kWidth<X>; j += X::kLanes) {
     Vec f = X::load(q.raised_by + j);
     if (q.behind) f = X::mul(f, X::load(q.behind + j));
-    // What is left of O is less than it can hold beside what follows; and subnormal factors are slow.
+    // What is left of O is less than it can hold beside what follows; and subnormal factors are
+    // slow.
     f = X::select(X::less(f, X::broadcast(Exp2<typename X::Real>::kSmallest)), Vec{}, f);
     X::store(q.behind_memory + j, f);
   }

@@ -6,11 +6,12 @@
 // the maximum: any number near it gives the same O and LSE. m is an INTEGER, raised only when a
 // score exceeds it by more than 16. Then rescaling by 2^(m_old - m_new) loses no bits, and P may be
 // computed before the maximum is known: one test per unit finds the rare case that m must be
-// raised, upon which the unit is computed again (score_unit_cold). P of the units before, and O,
-// are rescaled once per tile. Invariants: a lane's m depends on its own visible scores only, unit
-// by unit from key 0, never on its neighbours, on tiles or on lengths. m = -inf: nothing visible
-// yet; then base_m is NaN, which sends the next unit that shows it something to the cold path. So
-// does |m| > 2^21, where base - m is inexact.
+// raised, upon which the unit is computed again (score_unit_cold). P of the units before is
+// added to O first, then O is rescaled: P itself would become subnormal, which is slow. Invariants:
+// a lane's m depends on its own visible scores only, unit by unit from key 0, never on its
+// neighbours, on tiles or on lengths. m = -inf: nothing visible yet; then base_m is NaN, which
+// sends the next unit that shows it something to the cold path. So does |m| > 2^21, where base - m
+// is inexact.
 #pragma once
 
 #include <cstdint>
