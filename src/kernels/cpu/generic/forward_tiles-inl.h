@@ -194,11 +194,12 @@ template <class X>
 void multiply_add_tiles(const Rows& a, int64_t columns, const typename X::Real* b,
                         const VisibleTile<X>& visible, typename X::Real* c) {
   constexpr int64_t kRow = kWidth<X> * sizeof(typename X::Real);
+  constexpr int64_t kRowOfA = X::kStep * sizeof(typename X::Real), kBlock = kGroup<X> * kRowOfA;
   const int first = visible.first_group(), count = visible.last_group() - first;
   b += first * X::kStep * kWidth<X>;
   for (int64_t d = 0; d < columns; d += kGroup<X>)
     X::template multiply_tiles<false>(
-        {a.row(first * columns + d), a.stride, columns * a.stride, b, kRow, X::kStep * kRow, count},
+        {a.row(d / kGroup<X>) + first * kBlock, kRowOfA, kBlock, b, kRow, X::kStep * kRow, count},
         c + d * kWidth<X>, kRow);
 }
 
