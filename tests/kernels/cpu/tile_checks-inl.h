@@ -87,12 +87,13 @@ const char* check_tile_products() {
     visible.add({begin, begin + kUnit, 0, 1, false});
     visible.add({begin + kUnit, kSteps * G, 0, 2, false});
     for (Real& x : c) x = Real(1);
-    multiply_add_tiles<X>({reinterpret_cast<char*>(groups), X::kStep * int64_t(sizeof(Real))},
-                          kColumns, b, visible.groups(), c);
+    multiply_add_tiles<X>(
+        {reinterpret_cast<char*>(groups), kSteps * G * X::kStep * int64_t(sizeof(Real))}, kColumns,
+        b, visible.groups(), c);
     static Real sums[kW];
     for (Real& x : sums) x = Real(2);
-    const Groups groups = visible.groups();
-    X::add_tiles(sums, b + groups.first * X::kStep * kW, groups.count);
+    const int group = visible.groups().first;
+    X::add_tiles(sums, b + group * X::kStep * kW, visible.groups().count);
     for (int64_t l = 0; l < kW; ++l) {
       double sum = 2;
       for (int64_t k = group * G; k < kSteps * G; ++k) sum += element_of_b(k, l);
@@ -100,9 +101,11 @@ const char* check_tile_products() {
       for (int64_t i = 0; i < kColumns; ++i) {
         double truth = 1;
         for (int64_t k = group * G; k < kSteps * G; ++k)
-          truth += element_of_words<X>(
-                       reinterpret_cast<char*>(groups + (k / G * kColumns + i) * X::kStep), k % G) *
-                   element_of_b(k, l);
+          truth +=
+              element_of_words<X>(reinterpret_cast<char*>(
+                                      groups + ((i / G * kSteps + k / G) * G + i % G) * X::kStep),
+                                  k % G) *
+              element_of_b(k, l);
         CHECK(double(c[i * kW + l]) == truth, "multiply_add_tiles (%ld, %ld)", long(i), long(l));
       }
     }

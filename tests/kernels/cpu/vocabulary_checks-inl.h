@@ -308,8 +308,9 @@ const char* check_packing() {
       contracted_groups<X, false>(s.matrix, first, count, padded, dim, width, buffer, groups);
       for (int64_t r = 0; r < padded; ++r)
         for (int64_t c = 0; c < width; ++c) {
-          const auto* row =
-              reinterpret_cast<const char*>(groups + (r / kGroup<X> * width + c) * X::kStep);
+          const auto* row = reinterpret_cast<const char*>(
+              groups +
+              ((c / kGroup<X> * padded + r) / kGroup<X> * kGroup<X> + c % kGroup<X>)*X::kStep);
           CHECK(element_of_words<X>(row, r % kGroup<X>) ==
                     (r < count && c < dim ? s.at(first + r, c) : 0),
                 "contracted_groups (%ld, %ld)", long(r), long(c));

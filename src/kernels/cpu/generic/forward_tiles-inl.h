@@ -291,10 +291,11 @@ template <class X>
 void multiply_add_tiles(const Rows& a, int64_t columns, const typename X::Real* b, Groups groups,
                         typename X::Real* c) {
   constexpr int64_t kRow = kWidth<X> * sizeof(typename X::Real);
+  constexpr int64_t kRowOfA = X::kStep * sizeof(typename X::Real), kBlock = kGroup<X> * kRowOfA;
   b += groups.first * X::kStep * kWidth<X>;
   for (int64_t d = 0; d < columns; d += kGroup<X>)
-    X::template multiply_tiles<false>({a.row(groups.first * columns + d), a.stride,
-                                       columns * a.stride, b, kRow, X::kStep * kRow, groups.count},
+    X::template multiply_tiles<false>({a.row(d / kGroup<X>) + groups.first * kBlock, kRowOfA,
+                                       kBlock, b, kRow, X::kStep * kRow, groups.count},
                                       c + d * kWidth<X>, kRow);
 }
 

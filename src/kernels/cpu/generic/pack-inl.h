@@ -151,10 +151,11 @@ Rows contracted_rows(const Matrix& m, int64_t first, int64_t count, int64_t padd
   return {reinterpret_cast<const char*>(buffer), width * static_cast<int64_t>(sizeof(Real))};
 }
 
-// The same rows transposed, in groups of kGroup rows, zero rows up to `padded`: group g is (width,
-// kStep) at buffer + g * width * kStep, its row c holds element c of kGroup consecutive rows.
-// pairs: (padded / kWord, width), what contracted_rows makes of them. kCareful: NaN and infinity
-// stay there alone, and are 0 in the groups; otherwise its contents do not matter.
+// The same rows transposed, in groups of kGroup rows, zero rows up to `padded`. Columns [c, c +
+// kGroup) are the row c / kGroup of the result, which is (kGroup, kStep) for each group: its row i
+// holds element c + i of kGroup consecutive rows. pairs: (padded / kWord, width), what
+// contracted_rows makes of them. kCareful: NaN and infinity stay there alone, and are 0 in the
+// groups; otherwise its contents do not matter.
 template <class X, bool kCareful>
 Rows contracted_groups(const Matrix& m, int64_t first, int64_t count, int64_t padded, int64_t dim,
                        int64_t width, typename X::Real* pairs, typename X::Real* buffer) {
@@ -162,9 +163,11 @@ Rows contracted_groups(const Matrix& m, int64_t first, int64_t count, int64_t pa
   constexpr int L = X::kLanes;
   static_assert(X::kStep == L && X::kWord == 2);
   contracted_rows<X>(m, first, count, padded, dim, width, pairs);
-  auto* to = buffer;
+  constexpr int64_t kBlock = X::kWord * L * L;
+  const int64_t groups = padded / X::kWord / L;
   for (int64_t r = 0; r < padded / X::kWord; r += L)
-    for (int64_t c = 0; c < width; c += L, to += L * L) {
+    for (int64_t c = 0; c < width; c += L) {
+      auto* to = buffer + (c / (2 * L) * groups + r / L) * kBlock + c % (2 * L) * L;
       Vec block[L];
       for (int i = 0; i < L; ++i) {
         auto* word = pairs + (r + i) * width + c;
@@ -178,7 +181,8 @@ Rows contracted_groups(const Matrix& m, int64_t first, int64_t count, int64_t pa
       X::transpose(block);
       for (int i = 0; i < L; ++i) X::store(to + i * L, block[i]);
     }
-  return {reinterpret_cast<const char*>(buffer), L * static_cast<int64_t>(sizeof(*buffer))};
+  return {reinterpret_cast<const char*>(buffer),
+          groups * kBlock * static_cast<int64_t>(sizeof(*buffer))};
 }
 
 // to (depth words, kWidth) = factor * transpose of the first `lanes` rows; other lanes are 0.

@@ -91,6 +91,12 @@ void find_visible(VisibleTile<X>& tile, const tilewise::Band& band, int sign, in
     full_begin[j] = j * L + L - 1 - last;
     full_end[j] = j * L - first + 1;
   }
+  bool full = rows % kUnit == 0;
+  for (int j = 0; j < vectors; ++j) full &= full_begin[j] <= 0 && rows <= full_end[j];
+  if (full && vectors > 0) {
+    tile.add({0, rows, 0, vectors, false});
+    return;
+  }
   for (int r = 0; r < rows; r += kUnit) {
     const int stop = r + kUnit < rows ? r + kUnit : rows;
     int j0 = 0, j1 = vectors;
