@@ -12,6 +12,7 @@ namespace tilewise {
 namespace {
 
 constexpr int64_t kPictureCells = 32;
+constexpr const char* kFromModel = "from the sizes of the caches";
 
 __attribute__((format(printf, 1, 2))) std::string format(const char* pattern, ...) {
   char buffer[512];
@@ -60,17 +61,31 @@ std::string words_text(const Schedule::Data& schedule, const TileCounts& forward
              io_model::standard_backward(sizes));
 }
 
-std::string why_tiles(const Plan::Data& plan, const Schedule::Data& schedule) {
-  const Geometry proposal =
-      plan.kernel->geometry(schedule.shape.head_dim, schedule.shape.value_dim);
-  if (schedule.geometry.query_tile >= proposal.query_tile) {
-    return "          the kernel's choice for these head dims\n";
+// What of a tile is to stay in which cache: the reasons of model_geometry().
+std::string why_forward(const Plan::Data& plan, const Schedule::Data& schedule) {
+  const TileBytes bytes = plan.kernel->tile_bytes(plan.problem.head_dim, plan.problem.value_dim);
+  const Geometry& tiles = plan.tiles;
+  std::string text = format("          %s: Q^T and O^T %s, K and V %s, of L2 %s\n", kFromModel,
+                            bytes_text(tiles.query_tile * bytes.query).c_str(),
+                            bytes_text(tiles.key_tile * bytes.key).c_str(),
+                            bytes_text(this_machine().l2_bytes()).c_str());
+  if (schedule.geometry.query_tile < tiles.query_tile) {
+    text += format(
+        "          %lld queries shortened in steps of %lld, to even out the items of %d threads\n",
+        number(tiles.query_tile), number(plan.kernel->limits.unit.query_tile), plan.threads);
   }
-  return format(
-      "          the kernel proposes %lld queries; shortened in steps of %lld to give %d "
-      "threads about %lld items each\n",
-      number(proposal.query_tile), number(plan.kernel->query_unit), plan.threads,
-      number(kItemsPerWorker));
+  return text;
+}
+
+std::string why_backward(const Plan::Data& plan) {
+  const TileBytes bytes = plan.kernel->tile_bytes(plan.problem.head_dim, plan.problem.value_dim);
+  const Geometry& tiles = plan.tiles;
+  return format("          %s: P %s of L1 %s; Q and dO %s, keys and their gradients %s, of L2 %s\n",
+                kFromModel, bytes_text(tiles.backward_query_tile * bytes.backward_scores).c_str(),
+                bytes_text(this_machine().l1_bytes()).c_str(),
+                bytes_text(tiles.backward_query_tile * bytes.backward_query).c_str(),
+                bytes_text(tiles.backward_key_tile * bytes.backward_key).c_str(),
+                bytes_text(this_machine().l2_bytes()).c_str());
 }
 
 std::string part_line(const char* name, const WorkspacePart& part) {
@@ -132,9 +147,10 @@ std::string explain_schedule(const Plan::Data& plan, const Schedule::Data& sched
   const TileCounts backward =
       count_tiles(schedule.backward_rows_by_query, step.query_length, step.kv_length);
   text += tiles_line("forward", forward, geometry.query_tile, geometry.key_tile);
-  text += why_tiles(plan, schedule);
+  text += why_forward(plan, schedule);
   text +=
       tiles_line("backward", backward, geometry.backward_query_tile, geometry.backward_key_tile);
+  text += why_backward(plan);
   text += "picture   queries down, keys right; # full, / partial, . empty\n";
   text += picture(schedule.band, step.query_length, step.kv_length);
   text += words_text(schedule, forward);

@@ -25,8 +25,7 @@ void set_workspace_maxima(Plan::Data& plan) {
   const Problem& problem = plan.problem;
   const AttentionShape shape =
       make_shape(problem, problem.max_batch, problem.max_query_length, problem.max_kv_length);
-  // The longest tile that a schedule can choose: that of one thread.
-  const Geometry geometry = choose_geometry(*plan.kernel, shape, 1);
+  const Geometry geometry = longest_geometry(plan.tiles, *plan.kernel, problem.max_query_length);
   const int64_t slots = max_slots(shape.batch * shape.kv_heads, plan.threads);
   plan.forward = forward_layout(*plan.kernel, shape, geometry, plan.threads);
   plan.backward =
@@ -73,6 +72,8 @@ Plan make_plan(const Problem& problem, const PlanOptions& options) {
   plan->executor = options.executor != nullptr ? options.executor : &default_executor();
   plan->threads = options.threads != 0 ? options.threads
                                        : std::clamp(plan->executor->max_workers(), 1, kMaxThreads);
+  plan->tiles = model_geometry(*plan->kernel, plan->problem.head_dim, plan->problem.value_dim,
+                               this_machine());
   set_workspace_maxima(*plan);
   if (environment::verbose()) {
     std::fprintf(stderr, "tilewise: plan %s, %s, %d threads, workspace %zu bytes\n",

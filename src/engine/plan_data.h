@@ -58,6 +58,7 @@ struct Plan::Data {
   const Kernel* kernel = nullptr;
   Executor* executor = nullptr;
   int threads = 1;
+  Geometry tiles{};         // a schedule may shorten query_tile
   ForwardLayout forward;    // at the plan's maxima
   BackwardLayout backward;  // at the plan's maxima
   size_t workspace_bytes = 0;

@@ -9,14 +9,22 @@
 
 namespace tilewise::testing {
 
-inline Geometry stub_geometry(int64_t, int64_t) { return {64, 32, 16, 16}; }
+inline constexpr Geometry kStubTiles = {64, 32, 16, 16};
+inline TileBytes stub_tile_bytes(int64_t head_dim, int64_t value_dim) {
+  const int64_t row = 4 * (head_dim + value_dim);
+  return {.query = row,
+          .key = row,
+          .backward_query = 2 * row,
+          .backward_key = 2 * row,
+          .backward_scores = 32};
+}
 inline int64_t stub_scratch(const AttentionShape&, const Geometry&) { return 100; }
 
 inline Kernel stub_kernel() {
   Kernel kernel{};
   kernel.arithmetic = "stub";
-  kernel.geometry = stub_geometry;
-  kernel.query_unit = 8;
+  kernel.limits = {.unit = {8, 8, 8, 8}, .max = {512, 256, 256, 512}};
+  kernel.tile_bytes = stub_tile_bytes;
   kernel.forward_scratch_bytes = stub_scratch;
   kernel.backward_scratch_bytes = stub_scratch;
   return kernel;
@@ -34,7 +42,8 @@ inline std::shared_ptr<Plan::Data> stub_plan(const Problem& problem, const Kerne
   plan->threads = threads;
   const AttentionShape shape =
       make_shape(plan->problem, problem.max_batch, problem.max_query_length, problem.max_kv_length);
-  const Geometry geometry = choose_geometry(kernel, shape, 1);
+  plan->tiles = kStubTiles;
+  const Geometry geometry = longest_geometry(plan->tiles, kernel, shape.query_length);
   plan->forward = forward_layout(kernel, shape, geometry, threads);
   plan->backward =
       backward_layout(kernel, shape, geometry, threads,

@@ -15,8 +15,8 @@ template <class X>
 constexpr tilewise::Kernel make_kernel(const char* arithmetic) {
   tilewise::Kernel kernel{};
   kernel.arithmetic = arithmetic;
-  kernel.geometry = propose_geometry<X>;
-  kernel.query_unit = kWidth<X>;
+  kernel.limits = kTileLimits<X>;
+  kernel.tile_bytes = tile_bytes<X>;
   kernel.forward_scratch_bytes = forward_scratch_bytes<X>;
   kernel.forward = flash_forward<X>;
   kernel.backward_scratch_bytes = backward_scratch_bytes<X>;
