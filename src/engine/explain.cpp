@@ -164,7 +164,8 @@ std::string explain_schedule(const Plan::Data& plan, const Schedule::Data& sched
       static_cast<double>(io_model::backward_flops(sizes, schedule.pairs)),
       number(shares.whole_heads), number(shares.shared_heads), number(shares.key_tiles),
       schedule.backward_workers, plan.threads);
-  text += "          (a thread is used when it gets 2e5 FLOP or more)\n";
+  text += format("          (a thread is used when it gets %.0e FLOP or more)\n",
+                 static_cast<double>(kFlopsPerWorker));
   return text + workspace_text(plan, schedule);
 }
 

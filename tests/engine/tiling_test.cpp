@@ -157,8 +157,8 @@ TEST(TilingModel, DividesTheCachesAsStated) {
 
 TEST(Tiling, WorkersNeedWorkAndItems) {
   EXPECT_EQ(choose_workers(0, 0, 8), 1);
-  EXPECT_EQ(choose_workers(399'999, 100, 8), 1);
-  EXPECT_EQ(choose_workers(400'000, 100, 8), 2);
+  EXPECT_EQ(choose_workers(2 * kFlopsPerWorker - 1, 100, 8), 1);
+  EXPECT_EQ(choose_workers(2 * kFlopsPerWorker, 100, 8), 2);
   EXPECT_EQ(choose_workers(int64_t{1} << 62, 100, 8), 8);
   EXPECT_EQ(choose_workers(int64_t{1} << 62, 3, 8), 3);
 }
