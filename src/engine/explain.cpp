@@ -12,7 +12,6 @@ namespace tilewise {
 namespace {
 
 constexpr int64_t kPictureCells = 32;
-constexpr const char* kFromModel = "from the sizes of the caches";
 
 __attribute__((format(printf, 1, 2))) std::string format(const char* pattern, ...) {
   char buffer[512];
@@ -61,11 +60,16 @@ std::string words_text(const Schedule::Data& schedule, const TileCounts& forward
              io_model::standard_backward(sizes));
 }
 
+const char* chosen_by(bool is_tuned) {
+  return is_tuned ? "measured by tilewise tune" : "from the sizes of the caches";
+}
+
 // What of a tile is to stay in which cache: the reasons of model_geometry().
 std::string why_forward(const Plan::Data& plan, const Schedule::Data& schedule) {
   const TileBytes bytes = plan.kernel->tile_bytes(plan.problem.head_dim, plan.problem.value_dim);
-  const Geometry& tiles = plan.tiles;
-  std::string text = format("          %s: Q^T and O^T %s, K and V %s, of L2 %s\n", kFromModel,
+  const Geometry& tiles = plan.tiles.geometry;
+  std::string text = format("          %s: Q^T and O^T of a tile take %s, K and V %s, of L2 %s\n",
+                            chosen_by(plan.tiles.is_forward_tuned),
                             bytes_text(tiles.query_tile * bytes.query).c_str(),
                             bytes_text(tiles.key_tile * bytes.key).c_str(),
                             bytes_text(this_machine().l2_bytes()).c_str());
@@ -79,13 +83,15 @@ std::string why_forward(const Plan::Data& plan, const Schedule::Data& schedule) 
 
 std::string why_backward(const Plan::Data& plan) {
   const TileBytes bytes = plan.kernel->tile_bytes(plan.problem.head_dim, plan.problem.value_dim);
-  const Geometry& tiles = plan.tiles;
-  return format("          %s: P %s of L1 %s; Q and dO %s, keys and their gradients %s, of L2 %s\n",
-                kFromModel, bytes_text(tiles.backward_query_tile * bytes.backward_scores).c_str(),
-                bytes_text(this_machine().l1_bytes()).c_str(),
-                bytes_text(tiles.backward_query_tile * bytes.backward_query).c_str(),
-                bytes_text(tiles.backward_key_tile * bytes.backward_key).c_str(),
-                bytes_text(this_machine().l2_bytes()).c_str());
+  const Geometry& tiles = plan.tiles.geometry;
+  return format(
+      "          %s: P takes %s of L1 %s; Q and dO %s, keys and their gradients %s, of L2 %s\n",
+      chosen_by(plan.tiles.is_backward_tuned),
+      bytes_text(tiles.backward_query_tile * bytes.backward_scores).c_str(),
+      bytes_text(this_machine().l1_bytes()).c_str(),
+      bytes_text(tiles.backward_query_tile * bytes.backward_query).c_str(),
+      bytes_text(tiles.backward_key_tile * bytes.backward_key).c_str(),
+      bytes_text(this_machine().l2_bytes()).c_str());
 }
 
 std::string part_line(const char* name, const WorkspacePart& part) {
@@ -151,6 +157,7 @@ std::string explain_schedule(const Plan::Data& plan, const Schedule::Data& sched
   text +=
       tiles_line("backward", backward, geometry.backward_query_tile, geometry.backward_key_tile);
   text += why_backward(plan);
+  text += "tuning    " + plan.tiles.tuning + "\n";
   text += "picture   queries down, keys right; # full, / partial, . empty\n";
   text += picture(schedule.band, step.query_length, step.kv_length);
   text += words_text(schedule, forward);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/tiling.h"
+#include "engine/tuned_tiles.h"
 #include "engine/workspace_layout.h"
 #include "kernels/cpu/kernel_table.h"
 #include "schedule/io_model.h"
@@ -58,7 +59,7 @@ struct Plan::Data {
   const Kernel* kernel = nullptr;
   Executor* executor = nullptr;
   int threads = 1;
-  Geometry tiles{};         // a schedule may shorten query_tile
+  PlanTiles tiles;          // a schedule may shorten query_tile
   ForwardLayout forward;    // at the plan's maxima
   BackwardLayout backward;  // at the plan's maxima
   size_t workspace_bytes = 0;
@@ -71,6 +72,9 @@ struct Plan::Data {
 [[nodiscard]] inline int64_t real_bytes(const Problem& problem) {
   return problem.dtype == DType::kFloat64 ? 8 : 4;
 }
+// make_plan() with tiles that the kernel can take, whatever the model or a tuning file says.
+[[nodiscard]] Plan make_plan_with_tiles(const Problem& problem, const PlanOptions& options,
+                                        const Geometry& tiles);
 // Validates the step; from the cache if it is there.
 [[nodiscard]] std::shared_ptr<const Schedule::Data> make_schedule(const Plan::Data& plan,
                                                                   const Step& step,

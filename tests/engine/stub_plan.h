@@ -42,8 +42,8 @@ inline std::shared_ptr<Plan::Data> stub_plan(const Problem& problem, const Kerne
   plan->threads = threads;
   const AttentionShape shape =
       make_shape(plan->problem, problem.max_batch, problem.max_query_length, problem.max_kv_length);
-  plan->tiles = kStubTiles;
-  const Geometry geometry = longest_geometry(plan->tiles, kernel, shape.query_length);
+  plan->tiles.geometry = kStubTiles;
+  const Geometry geometry = longest_geometry(kStubTiles, kernel, shape.query_length);
   plan->forward = forward_layout(kernel, shape, geometry, threads);
   plan->backward =
       backward_layout(kernel, shape, geometry, threads,

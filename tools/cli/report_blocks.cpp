@@ -99,7 +99,7 @@ Json report_blocks(ReportContext& context) {
   const BenchData data(problem, context.seed, false);
   const Geometry chosen = schedule.data().geometry;
   const int64_t unit = plan.data().kernel->limits.unit.query_tile;
-  const Geometry& tiles = plan.data().tiles;
+  const Geometry& tiles = plan.data().tiles.geometry;
   const int64_t max_keys = plan.data().kernel->limits.max.key_tile;
 
   std::vector<std::unique_ptr<Launcher>> launchers;
