@@ -141,6 +141,36 @@ TEST(TilingModel, UnknownCachesAreTakenForSmallOnes) {
   }
 }
 
+// A kernel with 48 lanes of fp32 and a head of 64: what is chosen on machines that are not here.
+TEST(TilingModel, ChoosesForMachinesOfAllSizes) {
+  Kernel kernel = testing::stub_kernel();
+  kernel.limits = {.unit = {48, 8, 8, 48}, .max = {768, 256, 256, 768}};
+  kernel.tile_bytes = [](int64_t head_dim, int64_t value_dim) {
+    const int64_t row = 4 * (head_dim + value_dim);
+    return TileBytes{.query = row,
+                     .key = row,
+                     .backward_query = 2 * row,
+                     .backward_key = 2 * row + 1024,
+                     .backward_scores = 192};
+  };
+  struct {
+    const char* name;
+    Machine machine;
+    Geometry tiles;
+  } const cases[] = {
+      {"unknown", Machine{}, {48, 64, 32, 48}},
+      {"Zen 2", machine_with(32, 512), {96, 128, 64, 96}},
+      {"Zen 4", machine_with(32, 1024), {240, 256, 80, 192}},
+      {"Neoverse", machine_with(64, 1024), {240, 256, 128, 192}},
+      {"Emerald Rapids", machine_with(48, 2048), {384, 256, 128, 192}},
+      {"M", machine_with(192, 16384), {384, 256, 256, 192}},
+  };
+  for (const auto& c : cases) {
+    const Geometry tiles = model_geometry(kernel, 64, 64, c.machine);
+    for (const auto size : kSizes) EXPECT_EQ(tiles.*size, c.tiles.*size) << c.name;
+  }
+}
+
 // The sizes written out: a row of 64 + 64 floats takes 512 bytes.
 TEST(TilingModel, DividesTheCachesAsStated) {
   const Kernel kernel = testing::stub_kernel();

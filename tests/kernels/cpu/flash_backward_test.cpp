@@ -45,7 +45,7 @@ struct Results {
 
 struct Setting {
   int threads = 1;
-  int64_t query_tile = 0;  // 0: what the kernel proposes
+  int64_t query_tile = 0;  // 0: what the model says
   int64_t key_tile = 0;
 };
 
