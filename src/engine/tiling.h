@@ -15,11 +15,11 @@ namespace tilewise {
   return ceil_divide(a, unit) * unit;
 }
 
-// Each of these takes so much of the second level of a core; half of it holds the backward's tile
-// of keys.
+// Tiles of queries, and of keys in the forward, take an eighth of the second level of a core each;
+// the backward's tile of keys with its gradients takes half.
 constexpr int64_t kL2Share = 8;
-constexpr int64_t kMaxQueries = 384;  // longer tiles of queries gained nothing, nor did
-constexpr int64_t kMaxKeys = 192;     // longer tiles of keys in the backward
+constexpr int64_t kMaxQueries = 512;  // beyond, longer tiles of queries gained nothing,
+constexpr int64_t kMaxKeys = 192;     // nor did longer tiles of keys in the backward
 
 // The tiles of a problem's plan, chosen from what the kernel keeps and what the machine has:
 //   query_tile: K and V come from behind L2 once per tile of queries, so as many queries as L2

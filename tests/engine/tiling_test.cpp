@@ -162,8 +162,8 @@ TEST(TilingModel, ChoosesForMachinesOfAllSizes) {
       {"Zen 2", machine_with(32, 512), {96, 128, 64, 96}},
       {"Zen 4", machine_with(32, 1024), {240, 256, 80, 192}},
       {"Neoverse", machine_with(64, 1024), {240, 256, 128, 192}},
-      {"Emerald Rapids", machine_with(48, 2048), {384, 256, 128, 192}},
-      {"M", machine_with(192, 16384), {384, 256, 256, 192}},
+      {"Emerald Rapids", machine_with(48, 2048), {480, 256, 128, 192}},
+      {"M", machine_with(192, 16384), {480, 256, 256, 192}},
   };
   for (const auto& c : cases) {
     const Geometry tiles = model_geometry(kernel, 64, 64, c.machine);
@@ -180,7 +180,7 @@ TEST(TilingModel, DividesTheCachesAsStated) {
   EXPECT_EQ(small.backward_query_tile, 64);  // 64 KiB / 1024, less than 8 KiB / 32
   EXPECT_EQ(small.backward_key_tile, 192);   // at most; 256 KiB / 1024 = 256
   const Geometry large = model_geometry(kernel, 64, 64, machine_with(8, 16384));
-  EXPECT_EQ(large.query_tile, 384);           // at most
+  EXPECT_EQ(large.query_tile, 512);           // at most
   EXPECT_EQ(large.key_tile, 256);             // the kernel's most
   EXPECT_EQ(large.backward_query_tile, 128);  // 4 KiB / 32
 }
