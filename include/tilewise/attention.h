@@ -16,6 +16,7 @@ struct AttentionOptions {
   std::optional<double> scale = {};
   int64_t query_offset = 0;
   int64_t key_offset = 0;
+  bool same_bits_as_prefill = false;  // see Problem
   PlanOptions plan = {};
 };
 

@@ -54,6 +54,10 @@ struct Problem {
   Mask mask = {};
   std::optional<double> scale = {};  // default 1/sqrt(head_dim); positive and finite
   bool has_bias = false;  // an additive bias [batch, heads, queries, keys] is given at run time
+  // Steps of up to 16 queries take keys in chunks of 1024 that are merged in order, so that many
+  // threads share one head; from 1025 keys on, rows then differ in their last bits from the same
+  // rows of a longer step. True forbids it: at most batch * kv_heads threads are of use to them.
+  bool same_bits_as_prefill = false;
 };
 
 }  // namespace tilewise

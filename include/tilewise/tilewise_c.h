@@ -65,6 +65,8 @@ typedef struct tilewise_problem {
   int32_t has_bias;
   const char* mask; /* "none", "causal", "causal-top-left", "window:LEFT,RIGHT"; NULL: none */
   double scale;     /* 0: 1 / sqrt(head_dim) */
+  int32_t same_bits_as_prefill;
+  int32_t reserved; /* 0 */
 } tilewise_problem;
 
 /* Calls task(task_context, w) once for every w in [0, workers) and returns when all calls returned.
@@ -118,7 +120,7 @@ typedef struct tilewise_attention_options {
   int64_t key_offset;
   const char* isa;
   int32_t threads;
-  int32_t reserved;
+  int32_t same_bits_as_prefill;
 } tilewise_attention_options;
 
 TILEWISE_API const char* tilewise_version(void);

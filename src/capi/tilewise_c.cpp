@@ -151,6 +151,7 @@ tilewise::AttentionOptions to_options(const tilewise_attention_options* given,
   options.scale = to_scale(o.scale);
   options.query_offset = o.query_offset;
   options.key_offset = o.key_offset;
+  options.same_bits_as_prefill = o.same_bits_as_prefill != 0;
   options.plan.isa = o.isa ? o.isa : "";
   options.plan.threads = o.threads;
   return options;
@@ -202,6 +203,7 @@ tilewise_status tilewise_plan_create(const tilewise_problem* problem,
     description.mask = to_mask(p.mask);
     description.scale = to_scale(p.scale);
     description.has_bias = p.has_bias != 0;
+    description.same_bits_as_prefill = p.same_bits_as_prefill != 0;
     std::unique_ptr<CallbackExecutor> executor;
     if (o.run_workers) {
       if (o.executor_workers < 1 || o.executor_workers > 4096)

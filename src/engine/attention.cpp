@@ -55,7 +55,7 @@ struct PlanKey {
   DType dtype;
   std::string mask;
   double scale;
-  bool has_bias;
+  bool has_bias, same_bits_as_prefill;
   const KernelTable* kernels;
   int threads;
   Executor* executor;
@@ -63,10 +63,21 @@ struct PlanKey {
 };
 
 PlanKey key_of(const Problem& problem, const PlanOptions& options) {
-  return {problem.query_heads,   problem.kv_heads, problem.max_batch, problem.max_query_length,
-          problem.max_kv_length, problem.head_dim, problem.value_dim, problem.dtype,
-          problem.mask.text(),   *problem.scale,   problem.has_bias,  &choose_kernels(options.isa),
-          options.threads,       options.executor};
+  return {problem.query_heads,
+          problem.kv_heads,
+          problem.max_batch,
+          problem.max_query_length,
+          problem.max_kv_length,
+          problem.head_dim,
+          problem.value_dim,
+          problem.dtype,
+          problem.mask.text(),
+          *problem.scale,
+          problem.has_bias,
+          problem.same_bits_as_prefill,
+          &choose_kernels(options.isa),
+          options.threads,
+          options.executor};
 }
 
 class PlanCache {
@@ -118,6 +129,7 @@ Call describe_call(const Tensors& tensors, const AttentionOptions& options, cons
   problem.mask = options.mask;
   problem.scale = options.scale;
   problem.has_bias = tensors.bias.data != nullptr;
+  problem.same_bits_as_prefill = options.same_bits_as_prefill;
   Step step;
   step.batch = problem.max_batch;
   step.query_length = problem.max_query_length;

@@ -49,10 +49,15 @@ std::string words_line(const char* direction, const io_model::Words& tiled,
 // Between the private caches of a core and everything behind them (docs/io_model.md).
 std::string words_text(const Schedule::Data& schedule, const TileCounts& forward) {
   const io_model::Sizes sizes = sizes_of(schedule.shape);
+  const DecodeLaunch& decode = schedule.decode;
   const TileCounts by_key = count_tiles(schedule.backward_rows_by_key, schedule.shape.kv_length,
                                         schedule.shape.query_length);
   return "words     moved between the caches of a core and memory, predicted\n" +
-         words_line("forward", io_model::tiled_forward(sizes, forward),
+         words_line("forward",
+                    schedule.decodes ? io_model::decode_forward(
+                                           sizes, decode.last_key - decode.first_key,
+                                           decode.last_chunk - decode.first_chunk, decode.row_tiles)
+                                     : io_model::tiled_forward(sizes, forward),
                     io_model::standard_forward(sizes)) +
          words_line(
              "backward",
@@ -92,6 +97,21 @@ std::string why_backward(const Plan::Data& plan) {
       bytes_text(tiles.backward_query_tile * bytes.backward_query).c_str(),
       bytes_text(tiles.backward_key_tile * bytes.backward_key).c_str(),
       bytes_text(this_machine().l2_bytes()).c_str());
+}
+
+std::string decode_lines(const Plan::Data& plan, const Schedule::Data& schedule) {
+  const DecodeLaunch& decode = schedule.decode;
+  const AttentionShape& shape = schedule.shape;
+  return format(
+             "forward   few queries: %lld rows (heads that share keys x queries) in %lld tiles; "
+             "keys %lld to %lld in %lld chunks\n",
+             number(shape.query_heads / shape.kv_heads * shape.query_length),
+             number(decode.row_tiles), number(decode.first_key), number(decode.last_key),
+             number(decode.last_chunk - decode.first_chunk)) +
+         (plan.problem.same_bits_as_prefill
+              ? "          one chunk, because the problem asks for the bits of a prefill\n"
+              : format("          chunks of %lld keys, merged in order, on every machine\n",
+                       number(decode.chunk_keys)));
 }
 
 std::string part_line(const char* name, const WorkspacePart& part) {
@@ -152,8 +172,10 @@ std::string explain_schedule(const Plan::Data& plan, const Schedule::Data& sched
   const TileCounts forward = count_tiles(schedule.forward_rows, step.query_length, step.kv_length);
   const TileCounts backward =
       count_tiles(schedule.backward_rows_by_query, step.query_length, step.kv_length);
-  text += tiles_line("forward", forward, geometry.query_tile, geometry.key_tile);
-  text += why_forward(plan, schedule);
+  text += schedule.decodes
+              ? decode_lines(plan, schedule)
+              : tiles_line("forward", forward, geometry.query_tile, geometry.key_tile) +
+                    why_forward(plan, schedule);
   text +=
       tiles_line("backward", backward, geometry.backward_query_tile, geometry.backward_key_tile);
   text += why_backward(plan);

@@ -21,19 +21,6 @@ uint64_t next_plan_id() {
   return ++count;
 }
 
-void set_workspace_maxima(Plan::Data& plan) {
-  const Problem& problem = plan.problem;
-  const AttentionShape shape =
-      make_shape(problem, problem.max_batch, problem.max_query_length, problem.max_kv_length);
-  const Geometry geometry =
-      longest_geometry(plan.tiles.geometry, *plan.kernel, problem.max_query_length);
-  const int64_t slots = max_slots(shape.batch * shape.kv_heads, plan.threads);
-  plan.forward = forward_layout(*plan.kernel, shape, geometry, plan.threads);
-  plan.backward =
-      backward_layout(*plan.kernel, shape, geometry, plan.threads, slots, real_bytes(problem));
-  plan.workspace_bytes = static_cast<size_t>(std::max(plan.forward.bytes, plan.backward.bytes));
-}
-
 // A plan without tiles.
 std::shared_ptr<Plan::Data> start_plan(const Problem& problem, const PlanOptions& options) {
   auto plan = std::make_shared<Plan::Data>();
@@ -75,6 +62,23 @@ void validate_run(const Plan::Data& plan, const Schedule::Data& schedule, const 
 }
 
 }  // namespace
+
+void set_workspace_maxima(Plan::Data& plan) {
+  const Problem& problem = plan.problem;
+  const AttentionShape shape =
+      make_shape(problem, problem.max_batch, problem.max_query_length, problem.max_kv_length);
+  const Geometry geometry =
+      longest_geometry(plan.tiles.geometry, *plan.kernel, problem.max_query_length);
+  const int64_t slots = max_slots(shape.batch * shape.kv_heads, plan.threads);
+  plan.forward = forward_layout(*plan.kernel, shape, geometry, plan.threads);
+  plan.backward =
+      backward_layout(*plan.kernel, shape, geometry, plan.threads, slots, real_bytes(problem));
+  AttentionShape few = shape;
+  few.query_length = std::min(shape.query_length, kDecodeQueries);
+  plan.decode = decode_layout(*plan.kernel, few, plan.threads, real_bytes(problem));
+  plan.workspace_bytes =
+      static_cast<size_t>(std::max({plan.forward.bytes, plan.decode.bytes, plan.backward.bytes}));
+}
 
 AttentionShape make_shape(const Problem& problem, int64_t batch, int64_t query_length,
                           int64_t kv_length) {

@@ -32,6 +32,8 @@ struct Schedule::Data {
   int64_t forward_items = 0;           // batch * query_heads * query tiles
   int forward_workers = 1;
   ForwardLayout forward;
+  bool decodes = false;   // few queries: forward_items are tiles of rows and chunks of keys
+  DecodeLaunch decode{};  // without run state
 
   TileRowList backward_rows_by_query;  // backward tiles
   TileRowList backward_rows_by_key;
@@ -61,6 +63,7 @@ struct Plan::Data {
   int threads = 1;
   PlanTiles tiles;          // a schedule may shorten query_tile
   ForwardLayout forward;    // at the plan's maxima
+  ForwardLayout decode;     // at the plan's maxima
   BackwardLayout backward;  // at the plan's maxima
   size_t workspace_bytes = 0;
   mutable ScheduleCache schedules;
@@ -68,6 +71,8 @@ struct Plan::Data {
 
 [[nodiscard]] AttentionShape make_shape(const Problem& problem, int64_t batch, int64_t query_length,
                                         int64_t kv_length);
+// The workspace that covers every step of the plan: forward, decode, backward, workspace_bytes.
+void set_workspace_maxima(Plan::Data& plan);
 [[nodiscard]] io_model::Sizes sizes_of(const AttentionShape& shape);
 [[nodiscard]] inline int64_t real_bytes(const Problem& problem) {
   return problem.dtype == DType::kFloat64 ? 8 : 4;

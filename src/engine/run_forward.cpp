@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cstring>
+
 #include "engine/plan_data.h"
 #include "engine/work.h"
 
@@ -22,16 +24,34 @@ void run_forward(const Plan::Data& plan, const Schedule::Data& schedule,
   launch.band = schedule.band;
   launch.by_query = schedule.forward_rows.view();
 
-  const auto tiles = static_cast<int64_t>(schedule.forward_order.size());
   auto* const scratch = schedule.forward.scratch.in<std::byte>(workspace);
+  auto* const counter = schedule.forward.counter.in<int64_t>(workspace);
+  if (schedule.decodes) {
+    launch.decode = schedule.decode;
+    launch.decode.sums = schedule.forward.decode_sums.in<void>(workspace);
+    launch.decode.turn = schedule.forward.decode_turn.in<int32_t>(workspace);
+    std::memset(launch.decode.turn, 0, static_cast<size_t>(schedule.forward.decode_turn.bytes));
+    const int64_t tiles = launch.decode.row_tiles, heads = shape.batch * shape.kv_heads;
+    run_items(
+        *plan.executor, schedule.forward_workers, schedule.forward_items, counter,
+        [&](int64_t index, int worker) {
+          // Chunks outside: neighbours in time belong to different heads and need not wait.
+          const int64_t head = index / tiles % heads;
+          const DecodeItem item = {head / shape.kv_heads, head % shape.kv_heads, index % tiles,
+                                   launch.decode.first_chunk + index / (tiles * heads)};
+          plan.kernel->decode(launch, item, scratch + worker * schedule.forward.scratch_stride);
+        });
+    return;
+  }
+
+  const auto tiles = static_cast<int64_t>(schedule.forward_order.size());
   const auto run_item = [&](int64_t index, int worker) {
     const int64_t head = index / tiles;  // of all batches; heads that share keys are neighbours
     const ForwardItem item = {head / shape.query_heads, head % shape.query_heads,
                               schedule.forward_order[static_cast<size_t>(index % tiles)]};
     plan.kernel->forward(launch, item, scratch + worker * schedule.forward.scratch_stride);
   };
-  run_items(*plan.executor, schedule.forward_workers, schedule.forward_items,
-            schedule.forward.counter.in<int64_t>(workspace), run_item);
+  run_items(*plan.executor, schedule.forward_workers, schedule.forward_items, counter, run_item);
 }
 
 }  // namespace tilewise

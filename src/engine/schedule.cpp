@@ -33,6 +33,33 @@ std::vector<int32_t> longest_first(const TileRowList& rows) {
   return order;
 }
 
+// Few queries. The chunks that some query sees, as work for kv heads and tiles of rows.
+void schedule_decode(const Plan::Data& plan, Schedule::Data& schedule) {
+  const AttentionShape& shape = schedule.shape;
+  const Band& band = schedule.band;
+  schedule.decodes = true;
+  DecodeLaunch& decode = schedule.decode;
+  decode.chunk_keys =
+      plan.problem.same_bits_as_prefill ? std::max<int64_t>(shape.kv_length, 1) : kDecodeChunk;
+  decode.first_key = std::clamp<int64_t>(band.lo, 0, shape.kv_length);
+  decode.last_key = std::clamp<int64_t>(shape.query_length + band.hi, 0, shape.kv_length);
+  if (schedule.pairs == 0) decode.first_key = decode.last_key = 0;
+  decode.first_chunk = decode.first_key / decode.chunk_keys;
+  decode.last_chunk =
+      std::max(ceil_divide(decode.last_key, decode.chunk_keys), decode.first_chunk + 1);
+  decode.row_tiles = decode_row_tiles(*plan.kernel, shape);
+  schedule.forward_items =
+      shape.batch * shape.kv_heads * decode.row_tiles * (decode.last_chunk - decode.first_chunk);
+  // Time goes into reading keys and values.
+  const int64_t words = shape.batch * shape.kv_heads * (decode.last_key - decode.first_key) *
+                        (shape.head_dim + shape.value_dim);
+  const int64_t flops =
+      std::max(io_model::forward_flops(sizes_of(shape), schedule.pairs), kFlopsPerWord * words);
+  schedule.forward_workers = choose_workers(flops, schedule.forward_items, plan.threads);
+  schedule.forward =
+      decode_layout(*plan.kernel, shape, schedule.forward_workers, real_bytes(plan.problem));
+}
+
 void schedule_forward(const Plan::Data& plan, Schedule::Data& schedule) {
   const AttentionShape& shape = schedule.shape;
   // Workers that have enough to do first, then tiles for them, then no more workers than items.
@@ -99,9 +126,11 @@ std::shared_ptr<const Schedule::Data> make_schedule(const Plan::Data& plan, cons
                                    step.query_offset, step.key_offset);
   schedule->pairs = detail::visible_pairs(schedule->band, step.query_length, step.kv_length);
   schedule_forward(plan, *schedule);
+  if (step.query_length > 0 && step.query_length <= kDecodeQueries)
+    schedule_decode(plan, *schedule);
   schedule_backward(plan, *schedule);
-  if (schedule->forward.bytes > plan.forward.bytes ||
-      schedule->backward.bytes > plan.backward.bytes) {
+  const ForwardLayout& most = schedule->decodes ? plan.decode : plan.forward;
+  if (schedule->forward.bytes > most.bytes || schedule->backward.bytes > plan.backward.bytes) {
     throw InternalError("schedule: a step needs more memory than its plan; please report this");
   }
   plan.schedules.insert(schedule);

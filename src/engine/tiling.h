@@ -21,6 +21,17 @@ constexpr int64_t kL2Share = 8;
 constexpr int64_t kMaxQueries = 512;  // beyond, longer tiles of queries gained nothing,
 constexpr int64_t kMaxKeys = 192;     // nor did longer tiles of keys in the backward
 
+// Up to so many queries the rows of a group are taken together and the keys in chunks (decode).
+constexpr int64_t kDecodeQueries = 16;
+// Not a tile size: results depend on it, so it is the same on every machine. Merging a chunk costs
+// a thousandth of reading it.
+constexpr int64_t kDecodeChunk = 1024;
+[[nodiscard]] constexpr int64_t decode_row_tiles(const Kernel& kernel,
+                                                 const AttentionShape& shape) {
+  return ceil_divide(shape.query_heads / shape.kv_heads * shape.query_length,
+                     kernel.limits.unit.query_tile);
+}
+
 // The tiles of a problem's plan, chosen from what the kernel keeps and what the machine has:
 //   query_tile: K and V come from behind L2 once per tile of queries, so as many queries as L2
 //     holds beside the keys.
@@ -43,6 +54,8 @@ constexpr int64_t kItemsPerWorker = 4;
 // Waking a thread costs the caller 2 us, and it starts 5 to 10 us later (measured): it must find
 // about as much work, which is 7 us with AVX-512.
 constexpr int64_t kFlopsPerWorker = 1'000'000;
+// A word from memory takes a core as long as so many FLOPs.
+constexpr int64_t kFlopsPerWord = 32;
 // At most one worker per item, at least one.
 [[nodiscard]] int choose_workers(int64_t flops, int64_t items, int threads);
 

@@ -49,6 +49,21 @@ ForwardLayout forward_layout(const Kernel& kernel, const AttentionShape& shape,
   return layout;
 }
 
+ForwardLayout decode_layout(const Kernel& kernel, const AttentionShape& shape, int workers,
+                            int64_t real_bytes) {
+  ForwardLayout layout;
+  LayoutBuilder builder;
+  layout.counter = builder.add({kAlignment});
+  layout.scratch_stride = round_up(kernel.decode_scratch_bytes(shape), kAlignment);
+  layout.scratch = builder.add({workers, layout.scratch_stride});
+  layout.decode_sums = builder.add(
+      {real_bytes, shape.batch, shape.query_heads, shape.query_length, shape.value_dim + 3});
+  layout.decode_turn = builder.add(
+      {int64_t{sizeof(int32_t)}, shape.batch, shape.kv_heads, decode_row_tiles(kernel, shape)});
+  layout.bytes = builder.total();
+  return layout;
+}
+
 BackwardLayout backward_layout(const Kernel& kernel, const AttentionShape& shape,
                                const Geometry& geometry, int workers, int64_t slots,
                                int64_t real_bytes) {

@@ -23,6 +23,8 @@ struct ForwardLayout {
   WorkspacePart counter;  // int64: the next item to claim
   WorkspacePart scratch;  // [workers][scratch_stride]
   int64_t scratch_stride = 0;
+  WorkspacePart decode_sums;  // Real [batch, query_heads, queries][value_dim + 3]
+  WorkspacePart decode_turn;  // int32 [batch, kv_heads, row tiles]
   int64_t bytes = 0;
 };
 
@@ -43,6 +45,9 @@ struct BackwardLayout {
 // kernel.
 [[nodiscard]] ForwardLayout forward_layout(const Kernel& kernel, const AttentionShape& shape,
                                            const Geometry& geometry, int workers);
+// That of a step that decodes. shape.query_length is at most kDecodeQueries.
+[[nodiscard]] ForwardLayout decode_layout(const Kernel& kernel, const AttentionShape& shape,
+                                          int workers, int64_t real_bytes);
 [[nodiscard]] BackwardLayout backward_layout(const Kernel& kernel, const AttentionShape& shape,
                                              const Geometry& geometry, int workers, int64_t slots,
                                              int64_t real_bytes);

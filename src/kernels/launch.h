@@ -30,6 +30,21 @@ struct Geometry {
   int64_t backward_key_tile;    // backward: keys of one item
 };
 
+// The forward for few queries: its rows are the queries of all heads that share a key head, its
+// keys come in chunks.
+struct DecodeLaunch {
+  int64_t chunk_keys;   // chunk c holds keys [c, c + 1) * chunk_keys; bits depend on it
+  int64_t first_key;    // some query sees first_key and last_key - 1, none sees a key outside;
+  int64_t last_key;     // equal where nothing is visible
+  int64_t first_chunk;  // [first_chunk, last_chunk), at least one
+  int64_t last_chunk;
+  int64_t row_tiles;  // items of a group: tiles of its query_heads / kv_heads * query_length rows
+  // Run state, in the workspace. Real [batch, query_heads, query_length][value_dim + 3]: O, m, l
+  // and the sum of the rounded P of the chunks that are merged.
+  void* sums;
+  int32_t* turn;  // [batch, kv_heads, row_tiles]: chunks merged. Zero at start.
+};
+
 struct ForwardLaunch {
   AttentionShape shape;
   Geometry geometry;
@@ -37,7 +52,8 @@ struct ForwardLaunch {
   double scale_f64;                                   // float64 kernel
   Tensor query, key, value, bias, output, logsumexp;  // bias, logsumexp: data may be null
   Band band;
-  TileRows by_query;  // rows of geometry.query_tile queries, runs of geometry.key_tile keys
+  TileRows by_query;    // rows of geometry.query_tile queries, runs of geometry.key_tile keys
+  DecodeLaunch decode;  // read by decode only
 };
 
 // An item of the forward: one tile of queries of one query head. Items are independent.
@@ -45,6 +61,15 @@ struct ForwardItem {
   int64_t batch;
   int64_t head;
   int64_t query_tile;
+};
+
+// An item of decode: a chunk of keys for one tile of rows. Items must be started in the order of
+// chunks: a chunk waits to be merged until its predecessors, started before it, are.
+struct DecodeItem {
+  int64_t batch;
+  int64_t kv_head;
+  int64_t row_tile;
+  int64_t chunk;
 };
 
 struct BackwardLaunch {

@@ -70,6 +70,30 @@ void walk_forward(const Sizes& s, const TileRows& by_query, int64_t query_tile, 
   }
 }
 
+// Few queries: chunks of keys [first_key, last_key), each for all rows that share them.
+template <class Sink>
+void walk_decode(const Sizes& s, int64_t first_key, int64_t last_key, int64_t chunk_keys,
+                 int64_t row_tile, Sink& sink) {
+  const int64_t rows = s.query_heads / s.kv_heads * s.query_length;
+  const int64_t first_chunk = first_key / chunk_keys;
+  for (int64_t k0 = first_chunk * chunk_keys; k0 < last_key; k0 += chunk_keys) {
+    const int64_t keys = std::min(k0 + chunk_keys, last_key) - std::max(k0, first_key);
+    const bool is_first = k0 <= first_key, is_last = k0 + chunk_keys >= last_key;
+    for (int64_t kv_head = 0; kv_head < s.batch * s.kv_heads; ++kv_head) {
+      for (int64_t r0 = 0; r0 < rows; r0 += row_tile) {
+        const int64_t lanes = std::min(row_tile, rows - r0);
+        sink.load(Operand::kQuery, lanes * s.head_dim);
+        sink.load(Operand::kKey, keys * s.head_dim);
+        sink.load(Operand::kValue, keys * s.value_dim);
+        if (!is_first) sink.load(Operand::kRowState, lanes * (s.value_dim + 3));
+        if (!is_last) sink.store(Operand::kRowState, lanes * (s.value_dim + 3));
+        if (is_last) sink.store(Operand::kOutput, lanes * s.value_dim);
+        if (is_last) sink.store(Operand::kRowState, lanes);
+      }
+    }
+  }
+}
+
 // Delta = rowsum(dO * O) and the logsumexp in base 2.
 template <class Sink>
 void walk_backward_prepare(const Sizes& s, Sink& sink) {

@@ -61,6 +61,13 @@ Words tiled_forward(const Sizes& sizes, const TileCounts& by_query) noexcept {
   return make_words(heads * (N * d + keys_read * (d + e)), heads * (N * e + N));
 }
 
+Words decode_forward(const Sizes& sizes, int64_t keys, int64_t chunks, int64_t row_tiles) noexcept {
+  const auto [heads, kv_heads, N, M, d, e] = Letters(sizes);
+  const Wide merged = heads * N * (e + 3) * (chunks - 1);
+  return make_words(heads * N * d * chunks + kv_heads * row_tiles * keys * (d + e) + merged,
+                    heads * (N * e + N) + merged);
+}
+
 Words tiled_backward_prepare(const Sizes& sizes) noexcept {
   const auto [heads, kv_heads, N, M, d, e] = Letters(sizes);
   return make_words(heads * (2 * N * e + N), heads * 2 * N);

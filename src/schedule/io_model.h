@@ -48,6 +48,11 @@ struct Words {
 // Our order, query tiles outside: Q read and O, LSE written once, K and V read per visited tile:
 // 2Nd + 2Nd T_r + N. by_query: rows are query tiles.
 [[nodiscard]] Words tiled_forward(const Sizes& sizes, const TileCounts& by_query) noexcept;
+// Few queries against `keys` visible keys in chunks (kernels/launch.h): K and V read once for every
+// tile of the rows that share them, Q once a chunk; each chunk but the first reads and each but the
+// last writes O, m, l and the sum of rounded P: (d + e) keys, where Nd and Ne are small.
+[[nodiscard]] Words decode_forward(const Sizes& sizes, int64_t keys, int64_t chunks,
+                                   int64_t row_tiles) noexcept;
 // Before the backward: O, dO and LSE read, Delta and LSE in base 2 written: 2Nd + 3N.
 [[nodiscard]] Words tiled_backward_prepare(const Sizes& sizes) noexcept;
 // Our order, key tiles outside: K, V read and dK, dV written once per key head; per visited tile Q,

@@ -123,6 +123,7 @@ const std::vector<Field>& fields() {
       dtype("biastype", &Case::bias_dtype),
       real("biasinf", &Case::bias_minus_infinity),
       choice("dlse", &Case::has_grad_logsumexp, kBoolNames),
+      choice("samebits", &Case::same_bits_as_prefill, kBoolNames),
       choice("packed", &Case::is_packed, kBoolNames),
       layout("q", &Case::query),
       layout("k", &Case::key),
@@ -192,6 +193,10 @@ std::vector<std::pair<std::string, std::string>> features(const Case& c) {
                     : c.kv_heads == 1 ? "multi-query"
                                       : "grouped"},
           {"lengths", lengths},
+          {"few queries", c.query_length > 16      ? "no"
+                          : c.kv_length <= 1024    ? "one chunk of keys"
+                          : c.same_bits_as_prefill ? "bits of prefill"
+                                                   : "several chunks of keys"},
           {"head_dim", c.head_dim == c.value_dim ? "d = e" : "d != e"},
           {"bias", c.bias},
           {"bias entries", c.bias == "none"            ? "none"

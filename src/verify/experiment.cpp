@@ -123,6 +123,7 @@ struct Experiment::State {
     problem.mask = mask_from_text(c.mask);
     if (c.scale > 0) problem.scale = c.scale;
     problem.has_bias = c.bias != "none";
+    problem.same_bits_as_prefill = c.same_bits_as_prefill;
     return problem;
   }
 

@@ -81,6 +81,16 @@ void draw_bias(Draw& draw, Case& c) {
   if (draw.chance(0.4)) c.bias_minus_infinity = draw.chance(0.2) ? 0.9 : 0.2;
 }
 
+// Few queries against several chunks of keys: a kernel of its own.
+void draw_decode(Draw& draw, Case& c) {
+  c.query_length = draw.between(1, 18);
+  c.kv_length =
+      draw.chance(0.2) ? draw.between(1, 3) * 1024 + draw.between(-1, 1) : draw.between(700, 3300);
+  c.head_dim = std::min<int64_t>(c.head_dim, draw.between(1, 130));
+  c.value_dim = std::min<int64_t>(c.value_dim, draw.between(1, 130));
+  c.same_bits_as_prefill = draw.chance(0.3);
+}
+
 void shrink(Case& c) {
   const auto work = [&] {
     return c.batch * c.query_heads * c.query_length * c.kv_length * (c.head_dim + c.value_dim);
@@ -113,6 +123,7 @@ Case random_case(uint64_t seed, uint64_t index) {
   c.kv_length = draw.chance(0.35) ? c.query_length : draw.length();
   c.head_dim = draw.dim();
   c.value_dim = draw.chance(0.6) ? c.head_dim : draw.dim();
+  if (draw.chance(0.12)) draw_decode(draw, c);
   shrink(c);
   c.mask = draw.mask(c.kv_length);
   if (draw.chance(0.25)) c.scale = std::ldexp(double(draw.between(1, 1000)), -11);

@@ -87,9 +87,11 @@ Bound bound(Result result, DType dtype, const Deviation& naive, double largest_l
   const double factor = is_gradient ? 1.25 : 1.1;
   const double lse_rounding =
       is_logsumexp ? 0 : ulp(arithmetic, largest_lse) * naive.largest_reference * sampling;
+  // One LSE may be that of every row, so its rounding need not average out.
+  const double lse_max = is_gradient ? lse_rounding * std::max(1.0, 0.5 / sampling) : lse_rounding;
   const double rms = factor * chance * naive.rms + sampling * unit +
                      ulp(arithmetic, naive.largest_reference) / 4 + lse_rounding;
-  return {2 * chance * naive.max + 2 * unit + lse_rounding,
+  return {2 * chance * naive.max + 2 * unit + lse_max,
           is_logsumexp ? std::numeric_limits<double>::infinity() : rms};
 }
 

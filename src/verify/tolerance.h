@@ -16,7 +16,8 @@
 // factor 3 where one row of a sharp softmax outweighs all others. For the same reason the naive
 // error is the largest of four variants. r is the rounding of scores as large as LSE, and of
 // the LSE that the backward is given: a relative error of P that is 0 by chance in a naive row with
-// one dominant key.
+// one dominant key. In the maximum of a gradient r is at least half of that spacing times largest
+// |reference|: rows with equal scores share one LSE, and its rounding.
 //
 // ulp is at least 2^-126 in fp32 and bf16 (bf16 instructions take smaller numbers for 0) and, for
 // LSE, at least 2^-23, the relative error of a probability that is rounded once. LSE has the bound

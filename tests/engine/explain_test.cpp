@@ -55,6 +55,25 @@ TEST(Explain, NamesTilesWordsWorkAndMemory) {
   }
 }
 
+TEST(Explain, SaysHowFewQueriesAreComputed) {
+  Problem problem = causal_problem();
+  problem.max_kv_length = 3000;
+  const Plan plan = make_plan(problem);
+  Step step;
+  step.query_length = 2;
+  step.kv_length = 3000;
+  const std::string text = plan.explain(plan.schedule(step));
+  for (const char* part :
+       {"few queries: 4 rows (heads that share keys x queries) in 1 tiles; keys 0 "
+        "to 3000 in 3 chunks",
+        // Q thrice, K and V once for both heads; O and 3 numbers of two chunks.
+        "forward  385304 words read, 796 written"})
+    EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
+  problem.same_bits_as_prefill = true;
+  const Plan whole = make_plan(problem);
+  EXPECT_NE(whole.explain(whole.schedule(step)).find("one chunk, because"), std::string::npos);
+}
+
 TEST(Explain, RefusesAScheduleOfAnotherPlan) {
   const Plan a = make_plan(causal_problem());
   const Plan b = make_plan(causal_problem());

@@ -48,6 +48,37 @@ TEST(Schedule, KnowsItsStep) {
   EXPECT_EQ(schedule.step().query_offset, 7);
 }
 
+TEST(Schedule, FewQueriesTakeKeysInChunksThatSomeQuerySees) {
+  Problem problem = causal_problem();
+  problem.mask = window(1500, 0);
+  const Plan plan = make_plan(problem);
+  EXPECT_FALSE(plan.schedule(step_of(2, 17, 3000)).data().decodes);
+  EXPECT_FALSE(plan.schedule(step_of(2, 0, 3000)).data().decodes);
+  const Schedule schedule = plan.schedule(step_of(2, 16, 3000));
+  const Schedule::Data& data = schedule.data();
+  EXPECT_TRUE(data.decodes);
+  // The first query stands at key 2984 and sees 1500 keys before it.
+  EXPECT_EQ(data.decode.first_key, 1484);
+  EXPECT_EQ(data.decode.last_key, 3000);
+  EXPECT_EQ(data.decode.first_chunk, 1);
+  EXPECT_EQ(data.decode.last_chunk, 3);
+  EXPECT_EQ(data.forward_items, 2 * 2 * data.decode.row_tiles * 2);
+  problem.same_bits_as_prefill = true;
+  const Schedule whole = make_plan(problem).schedule(step_of(2, 16, 3000));
+  EXPECT_EQ(whole.data().decode.first_chunk, 0);
+  EXPECT_EQ(whole.data().decode.last_chunk, 1);
+}
+
+TEST(Schedule, FewQueriesThatSeeNothingAreOneEmptyChunk) {
+  Problem problem = causal_problem();
+  problem.mask = causal_top_left();
+  Step step = step_of(1, 3, 2000);
+  step.key_offset = 10;
+  const Schedule schedule = make_plan(problem).schedule(step);
+  EXPECT_EQ(schedule.data().decode.first_key, schedule.data().decode.last_key);
+  EXPECT_EQ(schedule.data().decode.last_chunk - schedule.data().decode.first_chunk, 1);
+}
+
 TEST(Schedule, EveryQueryTileOnceLongestFirst) {
   const Schedule schedule = make_plan(causal_problem()).schedule(step_of(2, 2990, 3000));
   const Schedule::Data& data = schedule.data();

@@ -20,12 +20,15 @@ inline TileBytes stub_tile_bytes(int64_t head_dim, int64_t value_dim) {
 }
 inline int64_t stub_scratch(const AttentionShape&, const Geometry&) { return 100; }
 
+inline int64_t stub_decode_scratch(const AttentionShape&) { return 100; }
+
 inline Kernel stub_kernel() {
   Kernel kernel{};
   kernel.arithmetic = "stub";
   kernel.limits = {.unit = {8, 8, 8, 8}, .max = {512, 256, 256, 512}};
   kernel.tile_bytes = stub_tile_bytes;
   kernel.forward_scratch_bytes = stub_scratch;
+  kernel.decode_scratch_bytes = stub_decode_scratch;
   kernel.backward_scratch_bytes = stub_scratch;
   return kernel;
 }
@@ -40,15 +43,8 @@ inline std::shared_ptr<Plan::Data> stub_plan(const Problem& problem, const Kerne
   plan->kernel = &kernel;
   plan->executor = &executor;
   plan->threads = threads;
-  const AttentionShape shape =
-      make_shape(plan->problem, problem.max_batch, problem.max_query_length, problem.max_kv_length);
   plan->tiles.geometry = kStubTiles;
-  const Geometry geometry = longest_geometry(kStubTiles, kernel, shape.query_length);
-  plan->forward = forward_layout(kernel, shape, geometry, threads);
-  plan->backward =
-      backward_layout(kernel, shape, geometry, threads,
-                      max_slots(shape.batch * shape.kv_heads, threads), real_bytes(plan->problem));
-  plan->workspace_bytes = static_cast<size_t>(std::max(plan->forward.bytes, plan->backward.bytes));
+  set_workspace_maxima(*plan);
   return plan;
 }
 

@@ -85,6 +85,15 @@ TEST(IoModel, FormulasEqualCountsIntegerForInteger) {
     EXPECT_EQ(algorithm4_backward(s, key_counts), counted([&](Counter& counter) {
                 walk_algorithm4(s, by_key.view(), c.query_tile, c.key_tile, counter);
               }));
+    const int64_t chunk = random.between(1, 60), rows = random.between(1, 20);
+    const int64_t first = random.between(0, m), last = random.between(first, m);
+    if (last > first && n > 0) {
+      const int64_t group_rows = s.query_heads / s.kv_heads * n;
+      EXPECT_EQ(
+          decode_forward(s, last - first, (last + chunk - 1) / chunk - first / chunk,
+                         (group_rows + rows - 1) / rows),
+          counted([&](Counter& counter) { walk_decode(s, first, last, chunk, rows, counter); }));
+    }
     const int64_t passes = random.between(0, 3);
     EXPECT_EQ(standard_forward(s, passes),
               counted([&](Counter& counter) { walk_standard_forward(s, passes, counter); }));

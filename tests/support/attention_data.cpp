@@ -142,6 +142,7 @@ void AttentionData::run(const std::string& isa, int threads, uint8_t poison, boo
   problem.mask = mask_from_text(c.mask);
   if (c.scale > 0) problem.scale = c.scale;
   problem.has_bias = c.bias != "none";
+  problem.same_bits_as_prefill = c.same_bits_as_prefill;
   PlanOptions options;
   options.isa = isa;
   options.threads = threads;

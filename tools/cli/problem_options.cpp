@@ -28,6 +28,8 @@ void add_problem(CLI::App& app, ProblemOptions& options) {
   add_dtype(app, problem.dtype);
   add_mask(app, problem.mask);
   add_scale(app, problem.scale);
+  app.add_flag("--same-bits-as-prefill", problem.same_bits_as_prefill,
+               "up to 16 queries: no chunks of keys, at most batch * kv heads threads");
   add_isa(app, options.plan.isa);
   add_threads(app, options.plan.threads);
 }

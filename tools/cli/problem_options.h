@@ -16,8 +16,8 @@ struct ProblemOptions {
   PlanOptions plan;
 };
 
-// --batch --heads --kv-heads --seq --kv-seq --head-dim --value-dim --dtype --mask --scale --isa
-// --threads. --seq and --head-dim are required.
+// --batch --heads --kv-heads --seq --kv-seq --head-dim --value-dim --dtype --mask --scale
+// --same-bits-as-prefill --isa --threads. --seq and --head-dim are required.
 void add_problem(CLI::App& app, ProblemOptions& options);
 
 // The one step of the problem.

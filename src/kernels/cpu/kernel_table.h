@@ -34,6 +34,9 @@ struct Kernel {
   TileBytes (*tile_bytes)(int64_t head_dim, int64_t value_dim);
   int64_t (*forward_scratch_bytes)(const AttentionShape&, const Geometry&);
   void (*forward)(const ForwardLaunch&, const ForwardItem&, void* scratch);
+  // Few queries: lanes are the rows of a group, limits.unit.query_tile of them in an item.
+  int64_t (*decode_scratch_bytes)(const AttentionShape&);
+  void (*decode)(const ForwardLaunch&, const DecodeItem&, void* scratch);
   int64_t (*backward_scratch_bytes)(const AttentionShape&, const Geometry&);
   void (*backward_prepare)(const BackwardLaunch&, const PrepareItem&);
   void (*backward)(const BackwardLaunch&, const BackwardItem&, void* scratch);

@@ -406,8 +406,8 @@ const char* check_cold_path() {
       const bool biased = n % 5 == 4;
       reset(q, 16, kPrescaled<X> || biased ? Real(1) : scale);
       std::memset(p[cold], 0, sizeof p[cold]);
-      const TileScores<X> tile{p[cold], biased ? bias : nullptr, visible.bits, scale, kDepth, 16,
-                               false};
+      const TileScores<X> tile{
+          p[cold], nullptr, biased ? bias : nullptr, visible.bits, scale, kDepth, 16, false};
       for (int i = 0; i < visible.count; ++i) {
         const Segment& s = visible.segments[i];
         for (int row = s.begin; row < s.end; row += kUnit)

@@ -3,12 +3,11 @@
 // come.
 #pragma once
 
-#include <sched.h>
-
 #include <cstdint>
 #include <cstring>
 
 #include "kernels/cpu/generic/backward_tiles-inl.h"
+#include "kernels/cpu/generic/turns-inl.h"
 
 namespace {
 
@@ -162,21 +161,6 @@ bool finish_grad_query(const tilewise::BackwardLaunch& args,
     if (!in_place) store_row<X>(dq, r, 0, args.shape.head_dim, row);
   }
   return finite;
-}
-
-// Turns: several workers add to the same sums, in the order of the items. The predecessor has been
-// started, so it is short to wait.
-inline void wait_for_turn(const int32_t* turn, int32_t expected) {
-  for (int spins = 0; __atomic_load_n(turn, __ATOMIC_ACQUIRE) != expected; ++spins) {
-    if (spins > 2000) sched_yield();
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#endif
-  }
-}
-
-inline void pass_turn(int32_t* turn, int32_t expected) {
-  __atomic_store_n(turn, expected + 1, __ATOMIC_RELEASE);
 }
 
 inline Visit visit_of(const tilewise::TileRows& by_query, int64_t query_tile, int64_t tile) {

@@ -162,18 +162,6 @@ void add_grad_bias(const Matrix& m, int64_t q0, int64_t rows, int64_t k0, int64_
   }
 }
 
-// NaN or infinity among n numbers.
-template <class X>
-bool any_not_finite(const typename X::Real* x, int64_t n) {
-  using Vec = typename X::Vec;
-  Vec sum = Vec{};  // x * 0 is NaN for infinity and NaN
-  int64_t i = 0;
-  for (; i + X::kLanes <= n; i += X::kLanes) sum = X::fma(X::load(x + i), Vec{}, sum);
-  bool found = X::any(X::unordered(sum));
-  for (; i < n; ++i) found |= x[i] * 0 != 0;
-  return found;
-}
-
 template <class X>
 typename X::Real scale_log2(const tilewise::BackwardLaunch& args) {
   using Real = typename X::Real;

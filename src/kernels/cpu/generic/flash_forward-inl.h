@@ -77,9 +77,9 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
         if (has_bias)
           load_bias<X>(args.bias, item.batch, item.head, first, lanes(i), kv.k0, kv.rows,
                        scratch.bias);
-        const TileScores<X> tile{scratch.p, has_bias ? scratch.bias : nullptr, visible.bits,
-                                 scale,     words<X>(shape.head_dim),          width,
-                                 kCareful};
+        const TileScores<X> tile{scratch.p,    nullptr, has_bias ? scratch.bias : nullptr,
+                                 visible.bits, scale,   words<X>(shape.head_dim),
+                                 width,        kCareful};
         absorb_scores(scratch.block[i], tile, kv.k, visible);  // lines 9 to 11: S, m, P, l
         multiply_add_ab<X, kCareful>(kv.v, width, scratch.p, visible,
                                      scratch.block[i].o);  // line 12: O += P V

@@ -92,32 +92,38 @@ void load_bias(const Tensor& tensor, int64_t batch, int64_t head, int64_t q0, in
     }
 }
 
-// Lines 9 to 11: P = 2^(S - m) of the visible units, l += rowsum(P), m raised where it must be.
+// Lines 9 to 11 for one unit of a segment: P = 2^(S - m), l += rowsum(P), m raised where it must
+// be.
+template <class X>
+void absorb_unit(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys, const Segment& s,
+                 int row) {
+  const Rows unit = {keys.row(row), keys.stride};
+  const auto run = [&]<int NV>() {
+    if (tile.careful || q.fresh)
+      score_unit_cold<X, NV>(q, tile, unit, row, s.j0, s.masked);
+    else if (tile.bias)
+      score_unit<X, NV, UnitKind::kBiased>(q, tile, unit, row, s.j0, s.masked);
+    else if (s.masked)
+      score_unit<X, NV, UnitKind::kMasked>(q, tile, unit, row, s.j0, true);
+    else
+      score_unit<X, NV, UnitKind::kPlain>(q, tile, unit, row, s.j0, false);
+  };
+  const int vectors = s.j1 - s.j0;
+  if constexpr (X::kVectors > 2)
+    if (vectors == 3) run.template operator()<3>();
+  if constexpr (X::kVectors > 1)
+    if (vectors == 2) run.template operator()<2>();
+  if (vectors == 1) run.template operator()<1>();
+  q.fresh = false;
+}
+
+// The same for all visible units of a tile.
 template <class X>
 void absorb_scores(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys,
                    const VisibleTile<X>& visible) {
   for (int i = 0; i < visible.count; ++i) {
     const Segment& s = visible.segments[i];
-    for (int row = s.begin; row < s.end; row += kUnit) {
-      const Rows unit = {keys.row(row), keys.stride};
-      const auto run = [&]<int NV>() {
-        if (tile.careful || q.fresh)
-          score_unit_cold<X, NV>(q, tile, unit, row, s.j0, s.masked);
-        else if (tile.bias)
-          score_unit<X, NV, UnitKind::kBiased>(q, tile, unit, row, s.j0, s.masked);
-        else if (s.masked)
-          score_unit<X, NV, UnitKind::kMasked>(q, tile, unit, row, s.j0, true);
-        else
-          score_unit<X, NV, UnitKind::kPlain>(q, tile, unit, row, s.j0, false);
-      };
-      const int vectors = s.j1 - s.j0;
-      if constexpr (X::kVectors > 2)
-        if (vectors == 3) run.template operator()<3>();
-      if constexpr (X::kVectors > 1)
-        if (vectors == 2) run.template operator()<2>();
-      if (vectors == 1) run.template operator()<1>();
-      q.fresh = false;
-    }
+    for (int row = s.begin; row < s.end; row += kUnit) absorb_unit(q, tile, keys, s, row);
   }
 }
 
@@ -170,6 +176,18 @@ __attribute__((noinline)) void multiply_add_ab(const Rows& a, int64_t columns,
   }
 }
 
+// NaN or infinity among n numbers.
+template <class X>
+bool any_not_finite(const typename X::Real* x, int64_t n) {
+  using Vec = typename X::Vec;
+  Vec sum = Vec{};  // x * 0 is NaN for infinity and NaN
+  int64_t i = 0;
+  for (; i + X::kLanes <= n; i += X::kLanes) sum = X::fma(X::load(x + i), Vec{}, sum);
+  bool found = X::any(X::unordered(sum));
+  for (; i < n; ++i) found |= x[i] * 0 != 0;
+  return found;
+}
+
 // NaN or infinity in O of one of the first `lanes` queries.
 template <class X>
 bool not_finite(const QueryBlock<X>& q, int64_t value_dim, int64_t lanes) {
@@ -185,8 +203,25 @@ bool not_finite(const QueryBlock<X>& q, int64_t value_dim, int64_t lanes) {
   return false;
 }
 
-// Line 12, once instead of once per tile: O = diag(l)^-1 O; and LSE = m + log l. A row that has
-// seen nothing: O = 0, LSE = -inf.
+// LSE = m + log l, in natural logarithms; -inf for a row that has seen nothing.
+template <class Real>
+void store_logsumexp(char* to, Real m, Real l) {
+  double log_l;
+  if constexpr (sizeof(Real) == 4)
+    log_l = __builtin_log2f(l);
+  else
+    log_l = __builtin_log2(l);
+  const double value = l == 0 ? -__builtin_inf() : (static_cast<double>(m) + log_l) * kLn2;
+  if constexpr (sizeof(Real) == 4) {
+    const float rounded = static_cast<float>(value);
+    std::memcpy(to, &rounded, 4);
+  } else {
+    std::memcpy(to, &value, 8);
+  }
+}
+
+// Line 12, once instead of once per tile: O = diag(l)^-1 O; and LSE. O of a row that has seen
+// nothing is 0.
 template <class X>
 void store_output(const tilewise::ForwardLaunch& args, const tilewise::ForwardItem& item,
                   const QueryBlock<X>& q, int64_t first, int64_t lanes) {
@@ -198,22 +233,8 @@ void store_output(const tilewise::ForwardLaunch& args, const tilewise::ForwardIt
   transpose_out<X>(q.o, inverse, args.shape.value_dim, o, first, lanes);
   if (!args.logsumexp.data) return;
   const Matrix lse = matrix_of(args.logsumexp, item.batch, item.head);
-  for (int64_t lane = 0; lane < lanes; ++lane) {
-    double log_l;
-    if constexpr (sizeof(Real) == 4)
-      log_l = __builtin_log2f(q.l[lane]);
-    else
-      log_l = __builtin_log2(q.l[lane]);
-    const double value =
-        q.l[lane] == 0 ? -__builtin_inf() : (static_cast<double>(q.m[lane]) + log_l) * kLn2;
-    char* to = lse.at(first + lane, 0);
-    if constexpr (sizeof(Real) == 4) {
-      const float rounded = static_cast<float>(value);
-      std::memcpy(to, &rounded, 4);
-    } else {
-      std::memcpy(to, &value, 8);
-    }
-  }
+  for (int64_t lane = 0; lane < lanes; ++lane)
+    store_logsumexp(lse.at(first + lane, 0), q.m[lane], q.l[lane]);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/cpu/generic/flash_backward-inl.h"
+#include "kernels/cpu/generic/flash_decode-inl.h"
 #include "kernels/cpu/generic/flash_forward-inl.h"
 #include "kernels/cpu/generic/geometry-inl.h"
 #include "kernels/cpu/generic/matmul-inl.h"
@@ -19,6 +20,8 @@ constexpr tilewise::Kernel make_kernel(const char* arithmetic) {
   kernel.tile_bytes = tile_bytes<X>;
   kernel.forward_scratch_bytes = forward_scratch_bytes<X>;
   kernel.forward = flash_forward<X>;
+  kernel.decode_scratch_bytes = decode_scratch_bytes<X>;
+  kernel.decode = flash_decode<X>;
   kernel.backward_scratch_bytes = backward_scratch_bytes<X>;
   kernel.backward_prepare = backward_prepare<X>;
   kernel.backward = flash_backward<X>;

@@ -39,6 +39,7 @@ template <class X>
 struct TileScores {
   using Real = typename X::Real;
   Real* p;           // (rows / kWord, kWidth) words: P^T of this tile
+  const Real* s;     // (rows, kWidth): S^T if it is there already; null: computed from the keys
   const Real* bias;  // (rows, kWidth), times log2(e); null: none
   const uint16_t (*bits)[X::kVectors];
   Real scale_log2;  // scale * log2(e)
@@ -83,6 +84,18 @@ TILEWISE_INLINE typename X::Vec exp2_minus(typename X::Vec s, typename X::Vec ba
   return X::shift_into_exponent(exp2_fraction<X>(f, Exp2<typename X::Real>::kFactor), t);
 }
 
+// kRows rows of S^T from `row` of the tile on, whose keys are `keys`.
+template <class X, int NV>
+TILEWISE_INLINE void load_scores(typename X::Vec (&s)[X::kRows][NV], const QueryBlock<X>& q,
+                                 const TileScores<X>& tile, const Rows& keys, int row, int lane) {
+  if (!tile.s) {
+    multiply_abt<X, NV>(s, keys, q.qt + lane, tile.depth);
+    return;
+  }
+  TILEWISE_UNROLL for (int i = 0; i < X::kRows; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
+      s[i][j] = X::load(tile.s + (row + i) * kWidth<X> + lane + j * X::kLanes);
+}
+
 template <class X, int NV>
 __attribute__((noinline, cold)) void score_unit_cold(QueryBlock<X>& q, const TileScores<X>& tile,
                                                      const Rows& keys, int row, int j0,
@@ -104,7 +117,7 @@ __attribute__((noinline)) void score_unit(QueryBlock<X>& q, const TileScores<X>&
   }
   for (int half = 0; half < kUnit; half += X::kRows) {
     Vec s[X::kRows][NV];
-    multiply_abt<X, NV>(s, {keys.row(half), keys.stride}, q.qt + lane0, tile.depth);
+    load_scores<X, NV>(s, q, tile, {keys.row(half), keys.stride}, row + half, lane0);
     TILEWISE_UNROLL for (int j = 0; j < NV; ++j) {
       const int lane = lane0 + j * X::kLanes;
       const Vec base_m = X::load(q.base_m + lane), low = X::load(q.low + lane);
@@ -174,7 +187,7 @@ void score_unit_cold(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& ke
   Real scores[kUnit][NV * X::kLanes];
   for (int half = 0; half < kUnit; half += X::kRows) {
     Vec s[X::kRows][NV];
-    multiply_abt<X, NV>(s, {keys.row(half), keys.stride}, q.qt + j0 * X::kLanes, tile.depth);
+    load_scores<X, NV>(s, q, tile, {keys.row(half), keys.stride}, row + half, j0 * X::kLanes);
     for (int i = 0; i < X::kRows; ++i)
       for (int j = 0; j < NV; ++j) X::store(scores[half + i] + j * X::kLanes, s[i][j]);
   }

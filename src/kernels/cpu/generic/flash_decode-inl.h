@@ -1,0 +1,473 @@
+// SPDX-License-Identifier: Apache-2.0
+// The forward for few queries against many keys, where reading K and V is all that costs. Three
+// things differ from flash_forward-inl.h:
+//
+// - Rows are the queries of all query heads that share a key head, so K and V are read once for
+//   all of them: row r is query r % query_length of head r / query_length of the group.
+// - K and V are read row by row as they lie in memory. Lanes are keys in Q K^T (up to kFewRows
+//   rows) and dims in P V, so that few rows fill them; O has rows of dims.
+// - Keys come in chunks, so that many cores can share one head. Chunks start at multiples of
+//   chunk_keys and are merged in their order, always: bits do not depend on who computes them.
+//
+// S, m and P are those of the forward, bit by bit, and so is every sum within a chunk: a single
+// chunk gives the forward's result. Between chunks m differs, which is exact (m is an integer).
+#pragma once
+
+#include "kernels/cpu/generic/flash_forward-inl.h"
+#include "kernels/cpu/generic/turns-inl.h"
+
+namespace {
+
+inline constexpr int kDecodeTile = 64;  // keys; a tile of K and V stays in the second-level cache
+inline constexpr int kFewRows = 8;      // beyond, rows fill the lanes of Q K^T well enough
+
+template <class X>
+int64_t decode_width(int64_t value_dim) {
+  return round_up(value_dim, X::kLanes);
+}
+
+// The rows of one item, and what a chunk of keys has given them.
+template <class X>
+struct DecodeScratch {
+  using Real = typename X::Real;
+  QueryBlock<X> q;  // o: (kWidth, width) here, a row of dims for each row
+  Real* query;      // (kWidth, words(head_dim))
+  Real* s;          // (kDecodeTile, kWidth)
+  Real* old_m;      // (kWidth)
+  Real* p;          // (kDecodeTile / kWord, kWidth)
+  Real* keys;       // (kDecodeTile, words(head_dim)), where keys must be copied
+  Real* values;     // (kDecodeTile / kWord, width), where values must be copied
+  Real* bias;       // (kDecodeTile, kWidth)
+  Real* row;        // (max(width, kDecodeTile)): a row of O or of the bias
+  VisibleTile<X>* visible;
+  int64_t bytes;
+
+  DecodeScratch(const tilewise::AttentionShape& shape, void* memory) {
+    Scratch part{static_cast<char*>(memory)};
+    const int64_t width = decode_width<X>(shape.value_dim);
+    q.qt = part.take<Real>(words<X>(shape.head_dim) * kWidth<X>);
+    q.o = part.take<Real>(width * kWidth<X>);
+    for (Real** state : {&q.m, &q.base_m, &q.low, &q.l}) *state = part.take<Real>(kWidth<X>);
+    q.l_words = X::kWord == 1 ? q.l : part.take<Real>(kWidth<X>);
+    query = part.take<Real>(words<X>(shape.head_dim) * kWidth<X>);
+    s = part.take<Real>(kDecodeTile * kWidth<X>);
+    old_m = part.take<Real>(kWidth<X>);
+    p = part.take<Real>(kDecodeTile / X::kWord * kWidth<X>);
+    keys = part.take<Real>(kDecodeTile * words<X>(shape.head_dim));
+    values = part.take<Real>(kDecodeTile / X::kWord * width);
+    bias = part.take<Real>(kDecodeTile * kWidth<X>);
+    row = part.take<Real>(width > kDecodeTile ? width : kDecodeTile);
+    visible = part.take<VisibleTile<X>>(1);
+    bytes = part.used;
+  }
+};
+
+// Which rows an item has.
+struct DecodeRows {
+  int64_t batch;
+  int64_t first_head;
+  int64_t first;  // row of the group that is lane 0
+  int lanes;
+  int64_t query_length;
+  int64_t head(int lane) const { return first_head + (first + lane) / query_length; }
+  int64_t query(int lane) const { return (first + lane) % query_length; }
+};
+
+template <class X>
+DecodeRows decode_rows(const tilewise::ForwardLaunch& args, const tilewise::DecodeItem& item) {
+  const auto& shape = args.shape;
+  const int64_t group = shape.query_heads / shape.kv_heads;
+  const int64_t first = item.row_tile * kWidth<X>;
+  const int64_t lanes = smaller(kWidth<X>, group * shape.query_length - first);
+  return {item.batch, item.kv_head * group, first, static_cast<int>(lanes), shape.query_length};
+}
+
+// Q^T of the rows, as transpose_words makes it.
+template <class X>
+void load_queries(const tilewise::ForwardLaunch& args, const DecodeRows& rows,
+                  typename X::Real scale, DecodeScratch<X>& scratch) {
+  const int64_t depth = words<X>(args.shape.head_dim);
+  std::memset(scratch.q.qt, 0, depth * kWidth<X> * sizeof(*scratch.q.qt));
+  std::memset(scratch.query, 0, depth * kWidth<X> * sizeof(*scratch.query));
+  for (int lane = 0; lane < rows.lanes; ++lane) {
+    const Matrix m = matrix_of(args.query, rows.batch, rows.head(lane));
+    auto* row = scratch.query + lane * depth;
+    load_row_words<X>(m, rows.query(lane), args.shape.head_dim, row);
+    for (int64_t d = 0; d < depth; ++d) {
+      if (X::kWord == 1) row[d] *= scale;
+      scratch.q.qt[d * kWidth<X> + lane] = row[d];
+    }
+  }
+}
+
+// (keys, kWidth) <- log2(e) * bias, as load_bias makes it.
+template <class X>
+void load_decode_bias(const tilewise::ForwardLaunch& args, const DecodeRows& rows, int64_t k0,
+                      int64_t keys, DecodeScratch<X>& scratch) {
+  std::memset(scratch.bias, 0, kDecodeTile * kWidth<X> * sizeof(*scratch.bias));
+  for (int lane = 0; lane < rows.lanes; ++lane) {
+    const Matrix m = matrix_of(args.bias, rows.batch, rows.head(lane));
+    load_row<X>(m, rows.query(lane), k0, keys, scratch.row);
+    for (int64_t k = 0; k < keys; ++k)
+      scratch.bias[k * kWidth<X> + lane] = scratch.row[k] * static_cast<typename X::Real>(kLog2E);
+  }
+}
+
+// Row r of the tile is key k0 + r, lanes are rows of the group, each with a band of its own.
+template <class X>
+void find_visible_rows(VisibleTile<X>& tile, const tilewise::Band& band, const DecodeRows& rows,
+                       int64_t k0, int keys) {
+  constexpr int L = X::kLanes;
+  int first[kWidth<X>], last[kWidth<X>];  // visible keys of a lane, within the tile
+  const auto within = [keys](int64_t k) {
+    return static_cast<int>(k < -1 ? -1 : k > keys ? keys : k);
+  };
+  for (int lane = 0; lane < rows.lanes; ++lane) {
+    const int64_t shift = rows.query(lane) - k0;
+    first[lane] = within(shift + band.lo);
+    last[lane] = within(shift + band.hi);
+  }
+  tile.count = 0;
+  const int vectors = (rows.lanes + L - 1) / L;
+  for (int unit = 0; unit < keys; unit += kUnit) {
+    const int stop = unit + kUnit < keys ? unit + kUnit : keys;
+    int j0 = vectors, j1 = 0;
+    bool masked = stop < unit + kUnit;
+    for (int lane = 0; lane < rows.lanes; ++lane) {
+      if (first[lane] < stop && last[lane] >= unit && first[lane] <= last[lane]) {
+        if (lane / L < j0) j0 = lane / L;
+        j1 = lane / L + 1;
+      }
+      masked |= first[lane] > unit || last[lane] < stop - 1;
+    }
+    if (j0 >= j1) continue;
+    if (masked)
+      for (int i = 0; i < kUnit; ++i)
+        for (int j = j0; j < j1; ++j) {
+          uint32_t bits = 0;
+          for (int lane = j * L; lane < rows.lanes && lane < (j + 1) * L; ++lane) {
+            const int k = unit + i;
+            bits |= uint32_t{k < stop && first[lane] <= k && k <= last[lane]} << (lane - j * L);
+          }
+          tile.bits[unit + i][j] = static_cast<uint16_t>(bits);
+        }
+    tile.add({unit, unit + kUnit, j0, j1, masked});
+  }
+}
+
+// Fetches rows that are read soon while something else is computed, line by line in the order of
+// memory, which is what the hardware's own prefetchers recognise.
+template <class X>
+class Fetch {
+ public:
+  Fetch(const Matrix& m, int64_t first, int64_t rows, int64_t dim)
+      : line_(m.at(first, 0)),
+        stride_(m.row),
+        bytes_(dim * tilewise::dtype_bytes(m.dtype)),
+        lines_(rows * ((bytes_ + 63) / 64)) {}
+  // How many lines to fetch at each of `steps` steps.
+  int each(int64_t steps) const { return static_cast<int>((lines_ + steps - 1) / steps); }
+  void lines(int count) {
+    for (int i = 0; i < count; ++i) {
+      X::prefetch_l2(line_ + at_);
+      at_ += 64;
+      if (at_ >= bytes_) {
+        at_ = 0;
+        line_ += stride_;
+      }
+    }
+  }
+
+ private:
+  const char* line_;
+  int64_t stride_, bytes_, lines_, at_ = 0;
+};
+
+// S^T (keys, kWidth) of R rows for whole groups of 2 kLanes keys. Lanes are keys until the end; two
+// vectors of them at a time, since the sum of each row is a chain. A sum is that of multiply_abt,
+// in its order. next: rows that are read next, to be fetched meanwhile.
+template <class X, int R>
+__attribute__((noinline)) void multiply_few_rows(const Rows& keys, Fetch<X>& fetch, int64_t count,
+                                                 const typename X::Real* query, int64_t depth,
+                                                 typename X::Real* s) {
+  const int lines = fetch.each(count / X::kLanes * ((depth + X::kLanes - 1) / X::kLanes));
+  using Vec = typename X::Vec;
+  using Real = typename X::Real;
+  constexpr int L = X::kLanes;
+  for (int64_t k0 = 0; k0 < count; k0 += 2 * L) {
+    Vec sum[2][R] = {};
+    for (int64_t d = 0; d < depth; d += L) {
+      const int64_t n = smaller(L, depth - d), byte = d * static_cast<int64_t>(sizeof(Real));
+      TILEWISE_UNROLL for (int g = 0; g < 2; ++g) {
+        fetch.lines(lines);
+        Vec block[L];
+        TILEWISE_UNROLL for (int i = 0; i < L; ++i) {
+          const char* word = keys.row(k0 + g * L + i) + byte;
+          if (n == L) {
+            block[i] = X::load(reinterpret_cast<const Real*>(word));
+          } else {
+            Real part[L] = {};
+            std::memcpy(part, word, n * sizeof(Real));
+            block[i] = X::load(part);
+          }
+        }
+        X::transpose(block);
+        TILEWISE_UNROLL for (int i = 0; i < L; ++i) if (i < n)
+            TILEWISE_UNROLL for (int r = 0; r < R; ++r) sum[g][r] =
+                X::dot(sum[g][r], block[i], X::broadcast(query[r * depth + d + i]));
+      }
+    }
+    TILEWISE_UNROLL for (int g = 0; g < 2; ++g) {
+      Vec block[L] = {};
+      TILEWISE_UNROLL for (int r = 0; r < R; ++r) block[r] = sum[g][r];
+      X::transpose(block);
+      TILEWISE_UNROLL for (int i = 0; i < L; ++i)
+          X::store(s + (k0 + g * L + i) * kWidth<X>, block[i]);
+    }
+  }
+}
+
+template <class X>
+void multiply_few_rows(const Rows& keys, Fetch<X>& fetch, int64_t count, int rows,
+                       const typename X::Real* query, int64_t depth, typename X::Real* s) {
+  if (rows > 4)
+    multiply_few_rows<X, 8>(keys, fetch, count, query, depth, s);
+  else if (rows > 2)
+    multiply_few_rows<X, 4>(keys, fetch, count, query, depth, s);
+  else if (rows > 1)
+    multiply_few_rows<X, 2>(keys, fetch, count, query, depth, s);
+  else
+    multiply_few_rows<X, 1>(keys, fetch, count, query, depth, s);
+}
+
+// c (RB rows of `width` dims) += P V over words [begin, end) of the keys, dims [column, column + NV
+// vectors). p: word (w, row i) at p[w * kWidth + i].
+template <class X, int RB, int NV, bool kCareful>
+__attribute__((noinline)) void multiply_add_pv(const typename X::Real* p, const Rows& v,
+                                               int64_t begin, int64_t end, int64_t column,
+                                               typename X::Real* c, int64_t width, Fetch<X>& fetch,
+                                               int lines) {
+  using Vec = typename X::Vec;
+  using Real = typename X::Real;
+  constexpr int L = X::kLanes;
+  Vec sum[RB][NV];
+  TILEWISE_UNROLL for (int i = 0; i < RB; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
+      sum[i][j] = X::load(c + i * width + column + j * L);
+  const char* row = v.row(begin) + column * static_cast<int64_t>(sizeof(Real));
+  p += begin * kWidth<X>;
+  for (int64_t w = begin; w < end; ++w) {
+    fetch.lines(lines);
+    Vec x[NV];
+    TILEWISE_UNROLL for (int j = 0; j < NV; ++j) x[j] =
+        X::load(reinterpret_cast<const Real*>(row) + j * L);
+    TILEWISE_UNROLL for (int i = 0; i < RB; ++i) {
+      const Vec weight = X::broadcast(p[i]);
+      TILEWISE_UNROLL for (int j = 0; j < NV; ++j) sum[i][j] =
+          X::dot(sum[i][j], kCareful ? X::hide_masked(x[j], weight) : x[j], weight);
+    }
+    p += kWidth<X>;
+    row += v.stride;
+  }
+  TILEWISE_UNROLL for (int i = 0; i < RB; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
+      X::store(c + i * width + column + j * L, sum[i][j]);
+}
+
+// O += P V over the visible keys of each row.
+template <class X, bool kCareful>
+void multiply_add_values(DecodeScratch<X>& scratch, const Rows& v, int lanes, int64_t width,
+                         Fetch<X>& next) {
+  constexpr int L = X::kLanes, W = X::kWord;
+  constexpr int NV = X::kRows / 2;  // with 4 rows: half the registers accumulate
+  const VisibleTile<X>& visible = *scratch.visible;
+  // Two thirds of them: the first third was fetched beside the softmax.
+  const int lines =
+      next.each(3 * kDecodeTile / (2 * W) * ((width + NV * L - 1) / (NV * L)) * ((lanes + 3) / 4));
+  for (int lane = 0; lane < lanes;) {
+    const int rest = lanes - lane, rows = rest >= 4 ? 4 : rest >= 2 ? 2 : 1;
+    auto* c = scratch.q.o + lane * width;
+    for (int i = 0; i < visible.count; ++i) {
+      const Segment& s = visible.segments[i];
+      if (lane / L < s.j0 || lane / L >= s.j1) continue;
+      const auto run = [&]<int RB, int N>(int64_t column) {
+        multiply_add_pv<X, RB, N, kCareful>(scratch.p + lane, v, s.begin / W, s.end / W, column, c,
+                                            width, next, lines);
+      };
+      for (int64_t column = 0; column < width;) {
+        const bool wide = width - column >= NV * L;
+        if (rows == 4)
+          wide ? run.template operator()<4, NV>(column) : run.template operator()<4, 1>(column);
+        else if (rows == 2)
+          wide ? run.template operator()<2, NV>(column) : run.template operator()<2, 1>(column);
+        else
+          wide ? run.template operator()<1, NV>(column) : run.template operator()<1, 1>(column);
+        column += wide ? NV * L : L;
+      }
+    }
+    lane += rows;
+  }
+}
+
+// 2^n for n <= 0 integral.
+template <class Real>
+Real power_of_two(Real n) {
+  const int exponent = n < Real(-2000) ? -2000 : static_cast<int>(n);
+  if constexpr (sizeof(Real) == 4)
+    return __builtin_ldexpf(1, exponent);
+  else
+    return __builtin_ldexp(1, exponent);
+}
+
+template <class Real>
+void scale_row(Real* row, int64_t n, Real factor) {
+  for (int64_t i = 0; i < n; ++i) row[i] *= factor;
+}
+
+// One chunk of keys for the rows of an item. False: see flash_forward_tile.
+template <class X, bool kCareful>
+bool decode_chunk(const tilewise::ForwardLaunch& args, const tilewise::DecodeItem& item,
+                  const DecodeRows& rows, DecodeScratch<X>& scratch) {
+  using Real = typename X::Real;
+  const auto& shape = args.shape;
+  QueryBlock<X>& q = scratch.q;
+  const int64_t width = decode_width<X>(shape.value_dim);
+  const Real scale =
+      static_cast<Real>(scale_of<X>(args.scale, args.scale_f64) * static_cast<Real>(kLog2E));
+  const int64_t depth = words<X>(shape.head_dim);
+  const bool has_bias = args.bias.data != nullptr, is_few = rows.lanes <= kFewRows;
+  bool mixed = has_bias;
+  load_queries(args, rows, scale, scratch);
+  reset(q, width, kPrescaled<X> || has_bias ? Real(1) : scale);
+  const Matrix key = matrix_of(args.key, item.batch, item.kv_head);
+  const Matrix value = matrix_of(args.value, item.batch, item.kv_head);
+
+  const int64_t end = smaller(args.decode.last_key, (item.chunk + 1) * args.decode.chunk_keys);
+  int64_t k0 = item.chunk * args.decode.chunk_keys;
+  // Units count from key 0 (visible-inl.h).
+  if (k0 < args.decode.first_key) k0 = args.decode.first_key / kUnit * kUnit;
+  for (; k0 < end; k0 += kDecodeTile) {
+    const int64_t keys = smaller(kDecodeTile, end - k0);
+    find_visible_rows(*scratch.visible, args.band, rows, k0, static_cast<int>(keys));
+    if (scratch.visible->count == 0) continue;
+    mixed = mixed || scratch.visible->partial();
+    if (has_bias) load_decode_bias(args, rows, k0, keys, scratch);
+    const Rows k =
+        word_rows<X>(key, k0, keys, round_up(keys, 2 * X::kLanes), shape.head_dim, scratch.keys);
+    Fetch<X> values(value, k0, keys, shape.value_dim);
+    Fetch<X> next_keys(key, k0 + keys, smaller(kDecodeTile, end - k0 - keys), shape.head_dim);
+    if (is_few)
+      multiply_few_rows<X>(k, values, round_up(keys, 2 * X::kLanes), rows.lanes, scratch.query,
+                           depth, scratch.s);
+    const TileScores<X> tile{scratch.p,
+                             is_few ? scratch.s : nullptr,
+                             has_bias ? scratch.bias : nullptr,
+                             scratch.visible->bits,
+                             scale,
+                             depth,
+                             0,
+                             kCareful};
+    std::memcpy(scratch.old_m, q.m, sizeof(Real) * kWidth<X>);
+    const int lines = next_keys.each(3 * kDecodeTile / kUnit);  // the rest beside P V
+    for (int i = 0; i < scratch.visible->count; ++i) {
+      const Segment& s = scratch.visible->segments[i];
+      for (int row = s.begin; row < s.end; row += kUnit) {
+        next_keys.lines(lines);
+        absorb_unit(q, tile, k, s, row);
+      }
+    }
+    for (int lane = 0; lane < rows.lanes; ++lane)  // lines 11 and 12: rescale O
+      if (scratch.old_m[lane] != q.m[lane])
+        scale_row(q.o + lane * width, width, power_of_two(scratch.old_m[lane] - q.m[lane]));
+    multiply_add_values<X, kCareful>(scratch,
+                                     contracted_rows<X>(value, k0, keys, round_up(keys, kUnit),
+                                                        shape.value_dim, width, scratch.values),
+                                     rows.lanes, width, next_keys);
+  }
+  if (kCareful || !mixed) return true;
+  for (int lane = 0; lane < rows.lanes; ++lane)
+    if (any_not_finite<X>(q.o + lane * width, shape.value_dim)) return false;
+  return true;
+}
+
+// What chunks leave for those that follow them: O, m, l and l_words of each row.
+template <class Real>
+struct DecodeSums {
+  Real* row;  // (value_dim + 3)
+  int64_t value_dim;
+  Real& m() const { return row[value_dim]; }
+  Real& l() const { return row[value_dim + 1]; }
+  Real& l_words() const { return row[value_dim + 2]; }
+};
+
+// The paper's lines 11 to 13 for two partial results: both are brought to the larger m.
+template <class Real>
+void merge(const DecodeSums<Real>& sums, const DecodeSums<Real>& chunk) {
+  if (chunk.l() == 0) return;
+  if (sums.l() == 0) {
+    std::memcpy(sums.row, chunk.row, (sums.value_dim + 3) * sizeof(Real));
+    return;
+  }
+  const Real m = sums.m() < chunk.m() ? chunk.m() : sums.m();
+  const Real a = sums.m() == m ? Real(1) : power_of_two(sums.m() - m);
+  const Real b = chunk.m() == m ? Real(1) : power_of_two(chunk.m() - m);
+  for (int64_t d = 0; d < sums.value_dim; ++d) sums.row[d] = a * sums.row[d] + b * chunk.row[d];
+  sums.m() = m;
+  sums.l() = a * sums.l() + b * chunk.l();
+  sums.l_words() = a * sums.l_words() + b * chunk.l_words();
+}
+
+// Line 12, and LSE, as store_output has them.
+template <class X>
+void store_row_output(const tilewise::ForwardLaunch& args, const DecodeRows& rows, int lane,
+                      const DecodeSums<typename X::Real>& sums) {
+  using Real = typename X::Real;
+  const Real inverse = sums.l() == 0 ? Real(0) : 1 / sums.l_words();
+  const int64_t r = rows.query(lane), head = rows.head(lane);
+  scale_row(sums.row, sums.value_dim, inverse);
+  store_row<X>(matrix_of(args.output, rows.batch, head), r, 0, sums.value_dim, sums.row);
+  if (args.logsumexp.data)
+    store_logsumexp(matrix_of(args.logsumexp, rows.batch, head).at(r, 0), sums.m(), sums.l());
+}
+
+template <class X>
+void flash_decode(const tilewise::ForwardLaunch& args, const tilewise::DecodeItem& item,
+                  void* memory) {
+  using Real = typename X::Real;
+  const auto& shape = args.shape;
+  DecodeScratch<X> scratch(shape, memory);
+  const DecodeRows rows = decode_rows<X>(args, item);
+  if (!decode_chunk<X, false>(args, item, rows, scratch))
+    decode_chunk<X, true>(args, item, rows, scratch);
+
+  const bool is_first = item.chunk == args.decode.first_chunk;
+  const bool is_last = item.chunk == args.decode.last_chunk - 1;
+  const int64_t stride = shape.value_dim + 3;
+  const int64_t group_rows = shape.query_heads / shape.kv_heads * shape.query_length;
+  const int64_t head = item.batch * shape.kv_heads + item.kv_head;
+  Real* const sums =
+      static_cast<Real*>(args.decode.sums) + (head * group_rows + rows.first) * stride;
+  int32_t* const turn = args.decode.turn + head * args.decode.row_tiles + item.row_tile;
+  const auto number = static_cast<int32_t>(item.chunk - args.decode.first_chunk);
+  if (!is_first) wait_for_turn(turn, number);
+  for (int lane = 0; lane < rows.lanes; ++lane) {
+    const Real* o = scratch.q.o + lane * decode_width<X>(shape.value_dim);
+    std::memcpy(scratch.row, o, shape.value_dim * sizeof(Real));
+    const DecodeSums<Real> chunk{scratch.row, shape.value_dim};
+    chunk.m() = scratch.q.m[lane];
+    chunk.l() = scratch.q.l[lane];
+    chunk.l_words() = scratch.q.l_words[lane];
+    const DecodeSums<Real> all{sums + lane * stride, shape.value_dim};
+    if (is_first)
+      std::memcpy(all.row, chunk.row, stride * sizeof(Real));
+    else
+      merge(all, chunk);
+    if (is_last) store_row_output<X>(args, rows, lane, all);
+  }
+  if (!is_last) pass_turn(turn, number);
+}
+
+template <class X>
+int64_t decode_scratch_bytes(const tilewise::AttentionShape& shape) {
+  return DecodeScratch<X>(shape, nullptr).bytes;
+}
+
+}  // namespace
