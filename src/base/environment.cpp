@@ -32,6 +32,14 @@ int num_threads() {
   return threads;
 }
 
+std::string tuning() { return variable("TILEWISE_TUNING"); }
+
 bool verbose() { return variable("TILEWISE_VERBOSE") == "1"; }
+
+std::string config_folder() {
+  const std::string config = variable("XDG_CONFIG_HOME"), home = variable("HOME");
+  if (config.starts_with('/')) return config;
+  return home.starts_with('/') ? home + "/.config" : "";
+}
 
 }  // namespace tilewise::environment

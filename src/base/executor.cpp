@@ -55,11 +55,15 @@ struct Job {
 };
 
 // The threads and what they share. Only the holder of Pool::busy_ calls its functions.
+//
+// A call is an odd number in the seat of its thread. The thread takes it, or, where it has not woken
+// up before the caller is done with its own task, the caller: nobody waits for a thread to wake up,
+// and a second worker costs no more than waking it.
 class Crew {
  public:
   ~Crew() {
     job_ = {};
-    for (int w = 1; w <= started_; ++w) wake(w);
+    for (int w = 1; w <= started_; ++w) call(w);
     for (int w = 1; w <= started_; ++w) seats_[w]->thread.join();
   }
 
@@ -68,9 +72,14 @@ class Crew {
     const int called = workers - 1 < present ? workers - 1 : present;
     job_ = job;
     unfinished_.store(called, std::memory_order_relaxed);
-    for (int w = 1; w <= called; ++w) wake(w);
+    for (int w = 1; w <= called; ++w) call(w);
     job.task(job.context, 0);
     for (int w = called + 1; w < workers; ++w) job.task(job.context, w);
+    for (int w = 1; w <= called; ++w) {
+      if (!takes_call(w)) continue;
+      job.task(job.context, w);
+      unfinished_.fetch_sub(1, std::memory_order_relaxed);
+    }
     for (int left = unfinished_.load(std::memory_order_acquire); left != 0;) {
       left = wait_for_change(unfinished_, left);
     }
@@ -82,9 +91,16 @@ class Crew {
     std::thread thread;
   };
 
-  void wake(int w) noexcept {
+  void call(int w) noexcept {
     seats_[w]->calls.fetch_add(1, std::memory_order_release);  // publishes job_ and unfinished_
     seats_[w]->calls.notify_one();
+  }
+
+  // True for one of those who ask while a call is open.
+  bool takes_call(int w) noexcept {
+    int number = seats_[w]->calls.load(std::memory_order_relaxed);
+    return number % 2 != 0 && seats_[w]->calls.compare_exchange_strong(number, number + 1,
+                                                                       std::memory_order_acquire);
   }
 
   // Returns how many threads exist; fewer than wanted where the system refuses more.
@@ -103,9 +119,10 @@ class Crew {
   }
 
   void serve(int w) noexcept {
-    int answered = 0;
+    int seen = 0;
     while (true) {
-      answered = wait_for_change(seats_[w]->calls, answered);
+      seen = wait_for_change(seats_[w]->calls, seen);
+      if (!takes_call(w)) continue;
       if (job_.task == nullptr) return;
       job_.task(job_.context, w);
       // Only the caller waits here, and after the last decrement it may start the next job.

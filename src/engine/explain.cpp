@@ -65,17 +65,38 @@ std::string words_text(const Schedule::Data& schedule, const TileCounts& forward
              io_model::standard_backward(sizes));
 }
 
-std::string why_tiles(const Plan::Data& plan, const Schedule::Data& schedule) {
-  const Geometry proposal =
-      plan.kernel->geometry(schedule.shape.head_dim, schedule.shape.value_dim);
-  if (schedule.geometry.query_tile >= proposal.query_tile) {
-    return "          the kernel's choice for these head dims\n";
+const char* chosen_by(bool is_tuned) {
+  return is_tuned ? "measured by tilewise tune" : "from the sizes of the caches";
+}
+
+// What of a tile is to stay in which cache: the reasons of model_geometry().
+std::string why_forward(const Plan::Data& plan, const Schedule::Data& schedule) {
+  const TileBytes bytes = plan.kernel->tile_bytes(plan.problem.head_dim, plan.problem.value_dim);
+  const Geometry& tiles = plan.tiles.geometry;
+  std::string text = format("          %s: Q^T and O^T of a tile take %s, K and V %s, of L2 %s\n",
+                            chosen_by(plan.tiles.is_forward_tuned),
+                            bytes_text(tiles.query_tile * bytes.query).c_str(),
+                            bytes_text(tiles.key_tile * bytes.key).c_str(),
+                            bytes_text(this_machine().l2_bytes()).c_str());
+  if (schedule.geometry.query_tile < tiles.query_tile) {
+    text += format(
+        "          %lld queries shortened in steps of %lld, to even out the items of %d threads\n",
+        number(tiles.query_tile), number(plan.kernel->limits.unit.query_tile), plan.threads);
   }
+  return text;
+}
+
+std::string why_backward(const Plan::Data& plan) {
+  const TileBytes bytes = plan.kernel->tile_bytes(plan.problem.head_dim, plan.problem.value_dim);
+  const Geometry& tiles = plan.tiles.geometry;
   return format(
-      "          the kernel proposes %lld queries; shortened in steps of %lld to give %d "
-      "threads about %lld items each\n",
-      number(proposal.query_tile), number(plan.kernel->query_unit), plan.threads,
-      number(kItemsPerWorker));
+      "          %s: P takes %s of L1 %s; Q and dO %s, keys and their gradients %s, of L2 %s\n",
+      chosen_by(plan.tiles.is_backward_tuned),
+      bytes_text(tiles.backward_query_tile * bytes.backward_scores).c_str(),
+      bytes_text(this_machine().l1_bytes()).c_str(),
+      bytes_text(tiles.backward_query_tile * bytes.backward_query).c_str(),
+      bytes_text(tiles.backward_key_tile * bytes.backward_key).c_str(),
+      bytes_text(this_machine().l2_bytes()).c_str());
 }
 
 std::string decode_lines(const Plan::Data& plan, const Schedule::Data& schedule) {
@@ -154,9 +175,11 @@ std::string explain_schedule(const Plan::Data& plan, const Schedule::Data& sched
   text += schedule.decodes
               ? decode_lines(plan, schedule)
               : tiles_line("forward", forward, geometry.query_tile, geometry.key_tile) +
-                    why_tiles(plan, schedule);
+                    why_forward(plan, schedule);
   text +=
       tiles_line("backward", backward, geometry.backward_query_tile, geometry.backward_key_tile);
+  text += why_backward(plan);
+  text += "tuning    " + plan.tiles.tuning + "\n";
   text += "picture   queries down, keys right; # full, / partial, . empty\n";
   text += picture(schedule.band, step.query_length, step.kv_length);
   text += words_text(schedule, forward);
@@ -170,7 +193,8 @@ std::string explain_schedule(const Plan::Data& plan, const Schedule::Data& sched
       static_cast<double>(io_model::backward_flops(sizes, schedule.pairs)),
       number(shares.whole_heads), number(shares.shared_heads), number(shares.key_tiles),
       schedule.backward_workers, plan.threads);
-  text += "          (a thread is used when it gets 2e5 FLOP or more)\n";
+  text += format("          (a thread is used when it gets %.0e FLOP or more)\n",
+                 static_cast<double>(kFlopsPerWorker));
   return text + workspace_text(plan, schedule);
 }
 

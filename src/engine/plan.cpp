@@ -21,6 +21,31 @@ uint64_t next_plan_id() {
   return ++count;
 }
 
+// A plan without tiles.
+std::shared_ptr<Plan::Data> start_plan(const Problem& problem, const PlanOptions& options) {
+  auto plan = std::make_shared<Plan::Data>();
+  plan->problem = normalized(problem);
+  validate_threads(options.threads);
+  const KernelTable& table = choose_kernels(options.isa);
+  plan->id = next_plan_id();
+  plan->isa = table.name;
+  plan->kernel = table.kernels[static_cast<int32_t>(plan->problem.dtype)];
+  plan->executor = options.executor != nullptr ? options.executor : &default_executor();
+  plan->threads = options.threads != 0 ? options.threads
+                                       : std::clamp(plan->executor->max_workers(), 1, kMaxThreads);
+  return plan;
+}
+
+Plan finish_plan(const std::shared_ptr<Plan::Data>& plan) {
+  set_workspace_maxima(*plan);
+  if (environment::verbose()) {
+    std::fprintf(stderr, "tilewise: plan %s, %s, %d threads, workspace %zu bytes\n",
+                 describe(plan->problem).c_str(), plan->isa.c_str(), plan->threads,
+                 plan->workspace_bytes);
+  }
+  return Plan(plan);
+}
+
 template <class Tensors>
 void validate_run(const Plan::Data& plan, const Schedule::Data& schedule, const Tensors& tensors,
                   const Workspace& workspace, const char* operation) {
@@ -42,8 +67,8 @@ void set_workspace_maxima(Plan::Data& plan) {
   const Problem& problem = plan.problem;
   const AttentionShape shape =
       make_shape(problem, problem.max_batch, problem.max_query_length, problem.max_kv_length);
-  // The longest tile that a schedule can choose: that of one thread.
-  const Geometry geometry = choose_geometry(*plan.kernel, shape, 1);
+  const Geometry geometry =
+      longest_geometry(plan.tiles.geometry, *plan.kernel, problem.max_query_length);
   const int64_t slots = max_slots(shape.batch * shape.kv_heads, plan.threads);
   plan.forward = forward_layout(*plan.kernel, shape, geometry, plan.threads);
   plan.backward =
@@ -67,23 +92,17 @@ io_model::Sizes sizes_of(const AttentionShape& shape) {
 }
 
 Plan make_plan(const Problem& problem, const PlanOptions& options) {
-  auto plan = std::make_shared<Plan::Data>();
-  plan->problem = normalized(problem);
-  validate_threads(options.threads);
-  const KernelTable& table = choose_kernels(options.isa);
-  plan->id = next_plan_id();
-  plan->isa = table.name;
-  plan->kernel = table.kernels[static_cast<int32_t>(plan->problem.dtype)];
-  plan->executor = options.executor != nullptr ? options.executor : &default_executor();
-  plan->threads = options.threads != 0 ? options.threads
-                                       : std::clamp(plan->executor->max_workers(), 1, kMaxThreads);
-  set_workspace_maxima(*plan);
-  if (environment::verbose()) {
-    std::fprintf(stderr, "tilewise: plan %s, %s, %d threads, workspace %zu bytes\n",
-                 describe(plan->problem).c_str(), plan->isa.c_str(), plan->threads,
-                 plan->workspace_bytes);
-  }
-  return Plan(std::move(plan));
+  const auto plan = start_plan(problem, options);
+  plan->tiles = choose_tiles(plan->isa, *plan->kernel, plan->problem.head_dim,
+                             plan->problem.value_dim, this_machine(), find_tuning());
+  return finish_plan(plan);
+}
+
+Plan make_plan_with_tiles(const Problem& problem, const PlanOptions& options,
+                          const Geometry& tiles) {
+  const auto plan = start_plan(problem, options);
+  plan->tiles.geometry = tiles;
+  return finish_plan(plan);
 }
 
 Schedule Plan::schedule(const Step& step) const {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/tiling.h"
+#include "engine/tuned_tiles.h"
 #include "engine/workspace_layout.h"
 #include "kernels/cpu/kernel_table.h"
 #include "schedule/io_model.h"
@@ -60,6 +61,7 @@ struct Plan::Data {
   const Kernel* kernel = nullptr;
   Executor* executor = nullptr;
   int threads = 1;
+  PlanTiles tiles;          // a schedule may shorten query_tile
   ForwardLayout forward;    // at the plan's maxima
   ForwardLayout decode;     // at the plan's maxima
   BackwardLayout backward;  // at the plan's maxima
@@ -75,6 +77,9 @@ void set_workspace_maxima(Plan::Data& plan);
 [[nodiscard]] inline int64_t real_bytes(const Problem& problem) {
   return problem.dtype == DType::kFloat64 ? 8 : 4;
 }
+// make_plan() with tiles that the kernel can take, whatever the model or a tuning file says.
+[[nodiscard]] Plan make_plan_with_tiles(const Problem& problem, const PlanOptions& options,
+                                        const Geometry& tiles);
 // Validates the step; from the cache if it is there.
 [[nodiscard]] std::shared_ptr<const Schedule::Data> make_schedule(const Plan::Data& plan,
                                                                   const Step& step,

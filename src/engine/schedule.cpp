@@ -71,7 +71,7 @@ void schedule_forward(const Plan::Data& plan, Schedule::Data& schedule) {
   const int64_t flops = io_model::forward_flops(sizes_of(shape), schedule.pairs);
   const int64_t rows = shape.batch * shape.query_heads * shape.query_length;
   const int workers = choose_workers(flops, rows, plan.threads);
-  schedule.geometry = choose_geometry(*plan.kernel, shape, workers);
+  schedule.geometry = choose_geometry(plan.tiles.geometry, *plan.kernel, shape, workers);
   schedule.forward_rows =
       tile_rows_by_query(schedule.band, shape.query_length, shape.kv_length,
                          schedule.geometry.query_tile, schedule.geometry.key_tile);

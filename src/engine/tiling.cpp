@@ -4,19 +4,53 @@
 #include <algorithm>
 
 namespace tilewise {
+namespace {
 
-Geometry choose_geometry(const Kernel& kernel, const AttentionShape& shape, int workers) {
-  Geometry geometry = kernel.geometry(shape.head_dim, shape.value_dim);
-  const int64_t unit = kernel.query_unit;
-  int64_t tile = std::min(round_up(geometry.query_tile, unit),
-                          round_up(std::max<int64_t>(shape.query_length, 1), unit));
+// Measured on a core with 2 MiB of L2: shorter tiles lose more to their fixed costs than a smaller
+// cache can.
+constexpr int64_t kMinKeys = 64;
+constexpr int64_t kMinBackwardQueries = 32;
+
+// In whole units, at least one.
+int64_t fit(int64_t size, int64_t unit, int64_t max) {
+  return std::clamp(size / unit * unit, unit, max);
+}
+
+}  // namespace
+
+Geometry model_geometry(const Kernel& kernel, int64_t head_dim, int64_t value_dim,
+                        const Machine& machine) {
+  const TileBytes bytes = kernel.tile_bytes(head_dim, value_dim);
+  const Geometry &unit = kernel.limits.unit, &max = kernel.limits.max;
+  const int64_t share = machine.l2_bytes() / kL2Share;
+  const int64_t queries = std::min(share / bytes.query, kMaxQueries);
+  const int64_t keys = std::max(share / bytes.key, kMinKeys);
+  const int64_t backward_queries = std::max(
+      std::min(machine.l1_bytes() / 2 / bytes.backward_scores, share / bytes.backward_query),
+      kMinBackwardQueries);
+  const int64_t backward_keys = std::min(machine.l2_bytes() / 2 / bytes.backward_key, kMaxKeys);
+  return {fit(queries, unit.query_tile, max.query_tile), fit(keys, unit.key_tile, max.key_tile),
+          fit(backward_queries, unit.backward_query_tile, max.backward_query_tile),
+          fit(backward_keys, unit.backward_key_tile, max.backward_key_tile)};
+}
+
+Geometry choose_geometry(const Geometry& tiles, const Kernel& kernel, const AttentionShape& shape,
+                         int workers) {
+  Geometry geometry = tiles;
+  const int64_t length = std::max<int64_t>(shape.query_length, 1);
   const int64_t heads = shape.batch * shape.query_heads;
+  int64_t count = ceil_divide(length, tiles.query_tile);
   if (workers > 1 && heads > 0) {
-    const int64_t tiles = ceil_divide(kItemsPerWorker * workers, heads);  // wanted per head
-    tile = std::min(tile,
-                    round_up(ceil_divide(std::max<int64_t>(shape.query_length, 1), tiles), unit));
+    count = std::max(count, ceil_divide(kItemsPerWorker * workers, heads));
   }
-  geometry.query_tile = tile;
+  geometry.query_tile = round_up(ceil_divide(length, count), kernel.limits.unit.query_tile);
+  return geometry;
+}
+
+Geometry longest_geometry(const Geometry& tiles, const Kernel& kernel, int64_t query_length) {
+  Geometry geometry = tiles;
+  geometry.query_tile = std::min(tiles.query_tile, round_up(std::max<int64_t>(query_length, 1),
+                                                            kernel.limits.unit.query_tile));
   return geometry;
 }
 

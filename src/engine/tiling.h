@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// How much work one worker gets at a time. Pure functions; no result depends on them, only speed.
+// Which tiles a plan uses and how much work one worker gets at a time. Pure functions; no result
+// depends on them, only speed (docs/adr/0010).
 #pragma once
 
 #include <cstdint>
 
 #include "kernels/cpu/kernel_table.h"
+#include "schedule/machine.h"
 
 namespace tilewise {
 
@@ -13,11 +15,11 @@ namespace tilewise {
   return ceil_divide(a, unit) * unit;
 }
 
-// The kernel's proposal, with a forward query_tile no longer than the queries and, for several
-// workers, short enough that every one has about kItemsPerWorker items to even out the load.
-constexpr int64_t kItemsPerWorker = 4;
-[[nodiscard]] Geometry choose_geometry(const Kernel& kernel, const AttentionShape& shape,
-                                       int workers);
+// Tiles of queries, and of keys in the forward, take an eighth of the second level of a core each;
+// the backward's tile of keys with its gradients takes half.
+constexpr int64_t kL2Share = 8;
+constexpr int64_t kMaxQueries = 512;  // beyond, longer tiles of queries gained nothing,
+constexpr int64_t kMaxKeys = 192;     // nor did longer tiles of keys in the backward
 
 // Up to so many queries the rows of a group are taken together and the keys in chunks (decode).
 constexpr int64_t kDecodeQueries = 16;
@@ -29,8 +31,28 @@ constexpr int64_t kDecodeChunk = 1024;
   return ceil_divide(shape.query_heads / shape.kv_heads * shape.query_length, kernel.decode_unit);
 }
 
-// Waking another worker costs a few microseconds: it must find as much work.
-constexpr int64_t kFlopsPerWorker = 200'000;
+// The tiles of a problem's plan, chosen from what the kernel keeps and what the machine has:
+//   query_tile: K and V come from behind L2 once per tile of queries, so as many queries as L2
+//     holds beside the keys.
+//   key_tile: a block of queries reads K and V from L2. P is read again for each register block of
+//     O, at most 16 bytes a cycle, so it may lie in L2 too.
+//   backward_key_tile: dQ, Q and dO come from behind L2 once per tile of keys.
+//   backward_query_tile: two products read P and dS of a panel, which therefore stay in L1.
+[[nodiscard]] Geometry model_geometry(const Kernel& kernel, int64_t head_dim, int64_t value_dim,
+                                      const Machine& machine);
+
+// A plan's tiles with a forward query_tile that divides the queries of a step evenly and, for
+// several workers, gives every one about kItemsPerWorker items to even out the load.
+constexpr int64_t kItemsPerWorker = 4;
+[[nodiscard]] Geometry choose_geometry(const Geometry& tiles, const Kernel& kernel,
+                                       const AttentionShape& shape, int workers);
+// The longest tiles that choose_geometry() makes of these up to a length.
+[[nodiscard]] Geometry longest_geometry(const Geometry& tiles, const Kernel& kernel,
+                                        int64_t query_length);
+
+// Waking a thread costs the caller 2 us, and it starts 5 to 10 us later (measured): it must find
+// about as much work, which is 7 us with AVX-512.
+constexpr int64_t kFlopsPerWorker = 1'000'000;
 // A word from memory takes a core as long as so many FLOPs.
 constexpr int64_t kFlopsPerWord = 32;
 // At most one worker per item, at least one.

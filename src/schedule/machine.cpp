@@ -3,17 +3,21 @@
 
 namespace tilewise {
 
-int64_t Machine::fast_words(int64_t bytes) const noexcept {
-  constexpr int64_t kUnknownL2 = 256 * 1024;
-  return (caches.l2 > 0 ? caches.l2 : kUnknownL2) / bytes;
+int64_t Machine::l1_bytes() const noexcept {
+  return caches.l1_data > 0 ? caches.l1_data : 32 * 1024;
 }
 
-Machine this_machine() {
-  Machine machine;
-  machine.name = cpu_name();
-  machine.features = cpu_features();
-  machine.caches = cache_sizes();
-  machine.threads = allowed_threads();
+int64_t Machine::l2_bytes() const noexcept { return caches.l2 > 0 ? caches.l2 : 256 * 1024; }
+
+const Machine& this_machine() {
+  static const Machine machine = [] {
+    Machine found;
+    found.name = cpu_name();
+    found.features = cpu_features();
+    found.caches = cache_sizes();
+    found.threads = allowed_threads();
+    return found;
+  }();
   return machine;
 }
 

@@ -20,11 +20,14 @@ struct Machine {
   double peak_bf16_gflops = 0;
   double read_gbytes_per_second = 0;
 
+  // Bytes of the first and second level; where unknown 32 KiB and 256 KiB: no CPU of the last ten
+  // years has less.
+  [[nodiscard]] int64_t l1_bytes() const noexcept;
+  [[nodiscard]] int64_t l2_bytes() const noexcept;
   // Words of `bytes` each that fit in the cache one core has for itself: the M of the IO model.
-  // 256 KiB where the size is unknown: no CPU of the last ten years has a smaller second level.
-  [[nodiscard]] int64_t fast_words(int64_t bytes) const noexcept;
+  [[nodiscard]] int64_t fast_words(int64_t bytes) const noexcept { return l2_bytes() / bytes; }
 };
 
-[[nodiscard]] Machine this_machine();
+[[nodiscard]] const Machine& this_machine();  // looked up once
 
 }  // namespace tilewise

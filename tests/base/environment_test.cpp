@@ -55,6 +55,25 @@ TEST(Environment, AnythingElseIsRefusedByName) {
   }
 }
 
+TEST(Environment, TuningIsTakenAsItStands) {
+  const Variable unset("TILEWISE_TUNING", nullptr);
+  EXPECT_EQ(environment::tuning(), "");
+  const Variable set("TILEWISE_TUNING", "some/file");
+  EXPECT_EQ(environment::tuning(), "some/file");
+}
+
+TEST(Environment, ConfigFolderIsAnAbsolutePathOrNothing) {
+  const Variable home("HOME", "/home/me");
+  const Variable unset("XDG_CONFIG_HOME", nullptr);
+  EXPECT_EQ(environment::config_folder(), "/home/me/.config");
+  const Variable set("XDG_CONFIG_HOME", "/etc/me");
+  EXPECT_EQ(environment::config_folder(), "/etc/me");
+  const Variable relative("XDG_CONFIG_HOME", "etc");
+  EXPECT_EQ(environment::config_folder(), "/home/me/.config");
+  const Variable homeless("HOME", nullptr);
+  EXPECT_EQ(environment::config_folder(), "");
+}
+
 TEST(Environment, VerboseIsOnlyTheDigit1) {
   const Variable unset("TILEWISE_VERBOSE", nullptr);
   EXPECT_FALSE(environment::verbose());

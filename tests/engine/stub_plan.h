@@ -9,7 +9,15 @@
 
 namespace tilewise::testing {
 
-inline Geometry stub_geometry(int64_t, int64_t) { return {64, 32, 16, 16}; }
+inline constexpr Geometry kStubTiles = {64, 32, 16, 16};
+inline TileBytes stub_tile_bytes(int64_t head_dim, int64_t value_dim) {
+  const int64_t row = 4 * (head_dim + value_dim);
+  return {.query = row,
+          .key = row,
+          .backward_query = 2 * row,
+          .backward_key = 2 * row,
+          .backward_scores = 32};
+}
 inline int64_t stub_scratch(const AttentionShape&, const Geometry&) { return 100; }
 
 inline int64_t stub_decode_scratch(const AttentionShape&) { return 100; }
@@ -17,9 +25,8 @@ inline int64_t stub_decode_scratch(const AttentionShape&) { return 100; }
 inline Kernel stub_kernel() {
   Kernel kernel{};
   kernel.arithmetic = "stub";
-  kernel.geometry = stub_geometry;
-  kernel.query_unit = 8;
-  kernel.row_unit = 8;
+  kernel.limits = {.unit = {8, 8, 8, 8}, .max = {512, 256, 256, 512}};
+  kernel.tile_bytes = stub_tile_bytes;
   kernel.forward_scratch_bytes = stub_scratch;
   kernel.decode_unit = 8;
   kernel.decode_is_forward = true;
@@ -38,6 +45,7 @@ inline std::shared_ptr<Plan::Data> stub_plan(const Problem& problem, const Kerne
   plan->kernel = &kernel;
   plan->executor = &executor;
   plan->threads = threads;
+  plan->tiles.geometry = kStubTiles;
   set_workspace_maxima(*plan);
   return plan;
 }

@@ -3,19 +3,26 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <iterator>
+#include <vector>
+
 #include "engine/stub_plan.h"
+#include "kernels/cpu/registry.h"
 
 namespace tilewise {
 namespace {
 
 int64_t query_tile(int64_t batch, int64_t heads, int64_t length, int threads) {
-  const Kernel kernel = testing::stub_kernel();  // proposes 64 queries, in units of 8
-  return choose_geometry(kernel, {batch, heads, heads, length, length, 64, 64}, threads).query_tile;
+  const Kernel kernel = testing::stub_kernel();  // queries in units of 8
+  return choose_geometry(testing::kStubTiles, kernel, {batch, heads, heads, length, length, 64, 64},
+                         threads)
+      .query_tile;
 }
 
-TEST(Tiling, OneThreadKeepsTheProposal) { EXPECT_EQ(query_tile(1, 1, 4096, 1), 64); }
+TEST(Tiling, OneThreadKeepsTheTilesOfThePlan) { EXPECT_EQ(query_tile(1, 1, 4096, 1), 64); }
 
-TEST(Tiling, ManyItemsKeepTheProposal) {
+TEST(Tiling, ManyItemsKeepTheTilesOfThePlan) {
   EXPECT_EQ(query_tile(8, 12, 512, 2), 64);
   EXPECT_EQ(query_tile(1, 1, 4096, 8), 64);
 }
@@ -34,17 +41,154 @@ TEST(Tiling, ShortSequencesShortenTheTile) {
   EXPECT_EQ(query_tile(0, 12, 0, 4), 8);
 }
 
-TEST(Tiling, TheKernelKeepsItsOtherTiles) {
-  const Geometry geometry = choose_geometry(testing::stub_kernel(), {1, 1, 1, 100, 100, 64, 64}, 4);
+TEST(Tiling, QueriesAreDividedEvenly) {
+  EXPECT_EQ(query_tile(1, 1, 65, 1), 40);    // 2 tiles, not 64 + 1
+  EXPECT_EQ(query_tile(1, 1, 1000, 1), 64);  // 16 tiles of 62.5
+}
+
+TEST(Tiling, TheOtherTilesStay) {
+  const Geometry geometry =
+      choose_geometry(testing::kStubTiles, testing::stub_kernel(), {1, 1, 1, 100, 100, 64, 64}, 4);
   EXPECT_EQ(geometry.key_tile, 32);
   EXPECT_EQ(geometry.backward_query_tile, 16);
   EXPECT_EQ(geometry.backward_key_tile, 16);
 }
 
+TEST(Tiling, LongestBoundsEveryShorterStep) {
+  const Kernel kernel = testing::stub_kernel();
+  for (int64_t most = 0; most <= 200; ++most) {
+    const int64_t bound = longest_geometry(testing::kStubTiles, kernel, most).query_tile;
+    EXPECT_LE(bound, std::max<int64_t>(round_up(most, 8), 8)) << "no more than needed";
+    for (int64_t length = 0; length <= most; ++length) {
+      for (const int threads : {1, 3}) {
+        EXPECT_LE(query_tile(1, 1, length, threads), bound) << length << " of " << most;
+      }
+    }
+  }
+}
+
+Machine machine_with(int64_t l1_kib, int64_t l2_kib) {
+  Machine machine;
+  machine.caches.l1_data = l1_kib * 1024;
+  machine.caches.l2 = l2_kib * 1024;
+  return machine;
+}
+
+// From the smallest caches to the largest.
+const Machine kMachines[] = {machine_with(32, 256),  machine_with(32, 512),
+                             machine_with(32, 1024), machine_with(48, 1024),
+                             machine_with(48, 2048), machine_with(64, 2048),
+                             machine_with(64, 4096), machine_with(192, 16384)};
+
+constexpr int64_t Geometry::*kSizes[] = {&Geometry::query_tile, &Geometry::key_tile,
+                                         &Geometry::backward_query_tile,
+                                         &Geometry::backward_key_tile};
+
+std::vector<const Kernel*> all_kernels() {
+  std::vector<const Kernel*> kernels;
+  for (const KernelTable* table : supported_kernels()) {
+    kernels.insert(kernels.end(), std::begin(table->kernels), std::end(table->kernels));
+  }
+  return kernels;
+}
+
+TEST(TilingModel, IsWithinTheLimitsOfEveryKernel) {
+  for (const Kernel* kernel : all_kernels()) {
+    for (const Machine& machine : kMachines) {
+      for (const int64_t dim : {1, 8, 63, 64, 65, 128, 200, 256, 512}) {
+        const Geometry tiles = model_geometry(*kernel, dim, dim, machine);
+        for (const auto size : kSizes) {
+          EXPECT_EQ(tiles.*size % (kernel->limits.unit.*size), 0);
+          EXPECT_GE(tiles.*size, kernel->limits.unit.*size);
+          EXPECT_LE(tiles.*size, kernel->limits.max.*size);
+        }
+      }
+    }
+  }
+}
+
+TEST(TilingModel, LargerCachesNeverShortenATile) {
+  for (const Kernel* kernel : all_kernels()) {
+    for (const int64_t dim : {16, 64, 128, 256, 512}) {
+      Geometry before{};
+      for (const Machine& machine : kMachines) {
+        const Geometry tiles = model_geometry(*kernel, dim, dim, machine);
+        for (const auto size : kSizes) EXPECT_GE(tiles.*size, before.*size) << dim;
+        before = tiles;
+      }
+    }
+  }
+}
+
+TEST(TilingModel, LongerHeadsNeverLengthenATile) {
+  for (const Kernel* kernel : all_kernels()) {
+    for (const Machine& machine : kMachines) {
+      Geometry before = kernel->limits.max;
+      for (const int64_t dim : {16, 64, 128, 256, 512}) {
+        const Geometry tiles = model_geometry(*kernel, dim, dim, machine);
+        for (const auto size : kSizes) EXPECT_LE(tiles.*size, before.*size) << dim;
+        before = tiles;
+      }
+    }
+  }
+}
+
+TEST(TilingModel, UnknownCachesAreTakenForSmallOnes) {
+  for (const Kernel* kernel : all_kernels()) {
+    const Geometry unknown = model_geometry(*kernel, 64, 64, Machine{});
+    const Geometry small = model_geometry(*kernel, 64, 64, machine_with(32, 256));
+    for (const auto size : kSizes) EXPECT_EQ(unknown.*size, small.*size);
+  }
+}
+
+// A kernel with 48 lanes of fp32 and a head of 64: what is chosen on machines that are not here.
+TEST(TilingModel, ChoosesForMachinesOfAllSizes) {
+  Kernel kernel = testing::stub_kernel();
+  kernel.limits = {.unit = {48, 8, 8, 48}, .max = {768, 256, 256, 768}};
+  kernel.tile_bytes = [](int64_t head_dim, int64_t value_dim) {
+    const int64_t row = 4 * (head_dim + value_dim);
+    return TileBytes{.query = row,
+                     .key = row,
+                     .backward_query = 2 * row,
+                     .backward_key = 2 * row + 1024,
+                     .backward_scores = 192};
+  };
+  struct {
+    const char* name;
+    Machine machine;
+    Geometry tiles;
+  } const cases[] = {
+      {"unknown", Machine{}, {48, 64, 32, 48}},
+      {"Zen 2", machine_with(32, 512), {96, 128, 64, 96}},
+      {"Zen 4", machine_with(32, 1024), {240, 256, 80, 192}},
+      {"Neoverse", machine_with(64, 1024), {240, 256, 128, 192}},
+      {"Emerald Rapids", machine_with(48, 2048), {480, 256, 128, 192}},
+      {"M", machine_with(192, 16384), {480, 256, 256, 192}},
+  };
+  for (const auto& c : cases) {
+    const Geometry tiles = model_geometry(kernel, 64, 64, c.machine);
+    for (const auto size : kSizes) EXPECT_EQ(tiles.*size, c.tiles.*size) << c.name;
+  }
+}
+
+// The sizes written out: a row of 64 + 64 floats takes 512 bytes.
+TEST(TilingModel, DividesTheCachesAsStated) {
+  const Kernel kernel = testing::stub_kernel();
+  const Geometry small = model_geometry(kernel, 64, 64, machine_with(16, 512));
+  EXPECT_EQ(small.query_tile, 128);          // 64 KiB / 512
+  EXPECT_EQ(small.key_tile, 128);            // 64 KiB / 512
+  EXPECT_EQ(small.backward_query_tile, 64);  // 64 KiB / 1024, less than 8 KiB / 32
+  EXPECT_EQ(small.backward_key_tile, 192);   // at most; 256 KiB / 1024 = 256
+  const Geometry large = model_geometry(kernel, 64, 64, machine_with(8, 16384));
+  EXPECT_EQ(large.query_tile, 512);           // at most
+  EXPECT_EQ(large.key_tile, 256);             // the kernel's most
+  EXPECT_EQ(large.backward_query_tile, 128);  // 4 KiB / 32
+}
+
 TEST(Tiling, WorkersNeedWorkAndItems) {
   EXPECT_EQ(choose_workers(0, 0, 8), 1);
-  EXPECT_EQ(choose_workers(399'999, 100, 8), 1);
-  EXPECT_EQ(choose_workers(400'000, 100, 8), 2);
+  EXPECT_EQ(choose_workers(2 * kFlopsPerWorker - 1, 100, 8), 1);
+  EXPECT_EQ(choose_workers(2 * kFlopsPerWorker, 100, 8), 2);
   EXPECT_EQ(choose_workers(int64_t{1} << 62, 100, 8), 8);
   EXPECT_EQ(choose_workers(int64_t{1} << 62, 3, 8), 3);
 }

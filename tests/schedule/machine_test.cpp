@@ -13,7 +13,11 @@ TEST(Machine, CanBeMadeByHand) {
   EXPECT_EQ(machine.fast_words(2), 1 << 19);
 }
 
-TEST(Machine, UnknownCachesStillGiveAChoice) { EXPECT_EQ(Machine{}.fast_words(4), 65536); }
+TEST(Machine, UnknownCachesStillGiveAChoice) {
+  EXPECT_EQ(Machine{}.fast_words(4), 65536);
+  EXPECT_EQ(Machine{}.l1_bytes(), 32768);
+  EXPECT_EQ(Machine{}.l2_bytes(), 262144);
+}
 
 TEST(Machine, ThisMachineIsWhatTheProcessMayUse) {
   const Machine machine = this_machine();

@@ -15,6 +15,7 @@
 #include "cli/options.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "engine/tuned_tiles.h"
 #include "kernels/cpu/registry.h"
 #include "measure/bandwidth.h"
 #include "measure/peak.h"
@@ -53,6 +54,7 @@ struct Findings {
   std::string isa;          // chosen; empty if none could be
   std::string isa_problem;  // why not
   int threads = 1;
+  std::string tuning;  // the file in use, or why none
   std::vector<Setting> environment;
   std::string system;
   std::optional<measure::Bandwidth> bandwidth;  // measured, as the peaks of the machine
@@ -93,6 +95,7 @@ std::vector<Setting> environment_settings() {
              const int threads = environment::num_threads();
              return threads == 0 ? std::string() : std::to_string(threads);
            })},
+          {"TILEWISE_TUNING", setting(environment::tuning)},
           {"TILEWISE_VERBOSE", environment::verbose() ? "1" : "not set"}};
 }
 
@@ -101,6 +104,7 @@ Findings look(const Options& options) {
   found.machine = this_machine();
   found.isas = available_isas();
   found.threads = options.threads > 0 ? options.threads : found.machine.threads;
+  found.tuning = setting([] { return tuning_in_words(find_tuning()); });
   found.environment = environment_settings();
   found.system = system_text();
   if (!options.isa.empty()) {
@@ -149,6 +153,7 @@ void print_lines(const Findings& found, const char* pattern) {
                              cache_text(machine.caches.l1_data), cache_text(machine.caches.l2),
                              cache_text(machine.caches.l3), machine.caches.line));
   line("threads allowed", std::to_string(machine.threads));
+  line("tuning", found.tuning);
   for (const Setting& variable : found.environment) line(variable.name, variable.value);
   if (!found.bandwidth) return;
   line("peak fp32",
@@ -177,6 +182,7 @@ void print_findings_json(const Findings& found) {
                    {"line", machine.caches.line}}},
                  {"threads_allowed", machine.threads},
                  {"threads", found.threads},
+                 {"tuning", found.tuning},
                  {"environment", variables}};
   if (!found.isa_problem.empty()) object["isa_problem"] = found.isa_problem;
   if (found.bandwidth) {

@@ -152,6 +152,7 @@ void print_explained_json(const Options& options, const Explained& x) {
                  {"isa", x.plan.isa()},
                  {"arithmetic", x.plan.data().kernel->arithmetic},
                  {"threads", x.plan.threads()},
+                 {"tuning", x.plan.data().tiles.tuning},
                  {"pairs", x.schedule.data().pairs},
                  {"workspace_bytes", x.plan.workspace_bytes()}};
   if (options.forward) object["forward"] = forward_json(x);

@@ -14,6 +14,7 @@
 #include "cli/explain.h"
 #include "cli/output.h"
 #include "cli/report.h"
+#include "cli/tune.h"
 #include "cli/verify.h"
 #include "tilewise/error.h"
 #include "tilewise/version.h"
@@ -27,8 +28,8 @@ constexpr int kInvalid = 2;
 // One line per subcommand, in the order of --help. A subcommand that fails throws, or sets
 // exit_code.
 constexpr void (*kSubcommands[])(CLI::App& app, int& exit_code) = {
-    register_attend, register_verify,  register_bench,
-    register_report, register_explain, register_doctor,
+    register_attend,  register_verify, register_bench, register_report,
+    register_explain, register_doctor, register_tune,
 };
 
 constexpr const char* kExamples =

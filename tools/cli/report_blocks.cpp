@@ -98,8 +98,9 @@ Json report_blocks(ReportContext& context) {
   const Schedule schedule = plan.schedule(step_of(problem));
   const BenchData data(problem, context.seed, false);
   const Geometry chosen = schedule.data().geometry;
-  const int64_t unit = plan.data().kernel->query_unit;
-  const Geometry proposed = plan.data().kernel->geometry(problem.head_dim, problem.value_dim);
+  const int64_t unit = plan.data().kernel->limits.unit.query_tile;
+  const Geometry& tiles = plan.data().tiles.geometry;
+  const int64_t max_keys = plan.data().kernel->limits.max.key_tile;
 
   std::vector<std::unique_ptr<Launcher>> launchers;
   std::vector<const char*> axes;
@@ -108,12 +109,11 @@ Json report_blocks(ReportContext& context) {
         std::make_unique<Launcher>(plan, schedule, data.forward_tensors(), query_tile, key_tile));
     axes.push_back(axis);
   };
-  for (int64_t tiles = 1; tiles <= kMaxQueryTiles && tiles * unit <= length; tiles *= 2) {
-    add("query_tile", tiles * unit, proposed.key_tile);
+  for (int64_t blocks = 1; blocks <= kMaxQueryTiles && blocks * unit <= length; blocks *= 2) {
+    add("query_tile", blocks * unit, tiles.key_tile);
   }
-  // The kernel's own proposal is also its longest tile of keys.
-  for (int64_t tile = kMinKeyTile; tile <= proposed.key_tile; tile *= 2) {
-    add("key_tile", proposed.query_tile, tile);
+  for (int64_t tile = kMinKeyTile; tile <= max_keys; tile *= 2) {
+    add("key_tile", tiles.query_tile, tile);
   }
   context.progress->stage("tile sizes");
   std::vector<std::vector<double>> seconds(launchers.size());

@@ -9,16 +9,29 @@
 
 namespace tilewise {
 
+// The tiles that a kernel can take: multiples of unit, up to max.
+struct TileLimits {
+  Geometry unit;
+  Geometry max;
+};
+
+// What a tile keeps in the caches of a core, in bytes for each of its queries or keys.
+struct TileBytes {
+  int64_t query;            // forward: Q^T and O^T
+  int64_t key;              // forward: K and V, which every block of queries reads again
+  int64_t backward_query;   // Q and dO, as rows and as words
+  int64_t backward_key;     // K^T, V^T, dK^T, dV^T, and dS of the longest tile of queries
+  int64_t backward_scores;  // of each query: P of one panel of keys, read again for every
+                            // register block of dV
+};
+
 // The kernel of one arithmetic on one instruction set. scratch: 64-byte aligned, one per worker,
 // contents arbitrary at the start of an item.
 struct Kernel {
   const char* arithmetic;  // "fp32": inputs of any dtype up to 32 bits, converted as they are
                            // packed; "bf16"; "fp64"
-  // query_tile and backward tiles are a proposal that the plan may change to any multiple of
-  // query_unit.
-  Geometry (*geometry)(int64_t head_dim, int64_t value_dim);
-  int64_t query_unit;  // query_tile must be a multiple (lanes x vectors of one register block)
-  int64_t row_unit;    // key_tile and backward_query_tile must be multiples (rows of a product)
+  TileLimits limits;       // what the engine chooses from (engine/tiling.h)
+  TileBytes (*tile_bytes)(int64_t head_dim, int64_t value_dim);
   int64_t (*forward_scratch_bytes)(const AttentionShape&, const Geometry&);
   void (*forward)(const ForwardLaunch&, const ForwardItem&, void* scratch);
   // Few queries: lanes are the rows of a group, decode_unit of them in an item.

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/random.h"
+#include "engine/tiling.h"
 #include "kernels/cpu/backward_case.h"
 #include "kernels/cpu/registry.h"
 #include "problem/mask.h"
@@ -44,7 +45,7 @@ struct Results {
 
 struct Setting {
   int threads = 1;
-  int64_t query_tile = 0;  // 0: what the kernel proposes
+  int64_t query_tile = 0;  // 0: what the model says
   int64_t key_tile = 0;
 };
 
@@ -75,7 +76,7 @@ void run_forward(const Kernel& kernel, Data& data) {
   const Case& c = data.c;
   ForwardLaunch args{};
   args.shape = {c.batch, c.query_heads, c.kv_heads, c.queries, c.keys, c.head_dim, c.value_dim};
-  args.geometry = kernel.geometry(c.head_dim, c.value_dim);
+  args.geometry = model_geometry(kernel, c.head_dim, c.value_dim, Machine{});
   const reference::Inputs in = data.inputs();
   args.scale = static_cast<float>(in.scale);
   args.scale_f64 = in.scale;
@@ -103,7 +104,7 @@ int run_backward(const Kernel& kernel, Data& data, const Setting& how, Results& 
   const Case& c = data.c;
   BackwardLaunch args{};
   args.shape = {c.batch, c.query_heads, c.kv_heads, c.queries, c.keys, c.head_dim, c.value_dim};
-  args.geometry = kernel.geometry(c.head_dim, c.value_dim);
+  args.geometry = model_geometry(kernel, c.head_dim, c.value_dim, Machine{});
   if (how.query_tile) args.geometry.backward_query_tile = how.query_tile;
   if (how.key_tile) args.geometry.backward_key_tile = how.key_tile;
   const reference::Inputs in = data.inputs();
@@ -310,11 +311,12 @@ TEST_P(FlashBackward, BitsDependOnNothingElse) {
     SCOPED_TRACE(testing::PrintToString(c));
     Data data(c, GetParam().dtype);
     run_forward(kernel(), data);
-    const int64_t unit = kernel().query_unit, rows = kernel().row_unit;
+    const int64_t unit = kernel().limits.unit.backward_key_tile,
+                  rows = kernel().limits.unit.backward_query_tile;
     Results one(data);
     run_backward(kernel(), data, {}, one);
-    for (const Setting& how :
-         {Setting{2, 0, unit}, Setting{1, 6 * rows, 2 * unit}, Setting{2, 3 * rows, unit}}) {
+    for (const Setting& how : {Setting{2, 0, unit}, Setting{1, 6 * rows, 2 * unit},
+                               Setting{2, 3 * rows, unit}, Setting{2, 256, 3 * unit}}) {
       Results other(data);
       run_backward(kernel(), data, how, other);
       EXPECT_EQ(one.bits(), other.bits())

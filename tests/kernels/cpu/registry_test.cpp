@@ -49,7 +49,7 @@ TEST_F(ChosenKernels, EveryKernelIsComplete) {
   for (const KernelTable* table : supported_kernels())
     for (const Kernel* kernel : table->kernels) {
       ASSERT_NE(kernel, nullptr) << table->name;
-      EXPECT_TRUE(kernel->geometry && kernel->forward_scratch_bytes && kernel->forward)
+      EXPECT_TRUE(kernel->tile_bytes && kernel->forward_scratch_bytes && kernel->forward)
           << table->name;
       EXPECT_TRUE(kernel->backward_scratch_bytes && kernel->backward_prepare && kernel->backward)
           << table->name;
@@ -57,14 +57,20 @@ TEST_F(ChosenKernels, EveryKernelIsComplete) {
       EXPECT_TRUE(kernel->rows_scratch_bytes && kernel->mask_rows && kernel->softmax_rows &&
                   kernel->softmax_backward_rows && kernel->sum_rows)
           << table->name;
-      for (int64_t dim : {1, 64, 512}) {
-        const Geometry g = kernel->geometry(dim, dim);
-        EXPECT_EQ(g.query_tile % kernel->query_unit, 0) << table->name;
-        EXPECT_EQ(g.key_tile % kernel->row_unit, 0) << table->name;
-        EXPECT_EQ(g.backward_query_tile % kernel->row_unit, 0) << table->name;
-        EXPECT_GT(g.query_tile, 0) << table->name;
-        EXPECT_GT(g.backward_key_tile, 0) << table->name;
+      for (int64_t Geometry::*size :
+           {&Geometry::query_tile, &Geometry::key_tile, &Geometry::backward_query_tile,
+            &Geometry::backward_key_tile}) {
+        EXPECT_GT(kernel->limits.unit.*size, 0) << table->name;
+        EXPECT_GE(kernel->limits.max.*size, kernel->limits.unit.*size) << table->name;
+        EXPECT_EQ(kernel->limits.max.*size % (kernel->limits.unit.*size), 0) << table->name;
       }
+      const TileBytes one = kernel->tile_bytes(1, 1), many = kernel->tile_bytes(512, 512);
+      for (int64_t TileBytes::*size : {&TileBytes::query, &TileBytes::key,
+                                       &TileBytes::backward_query, &TileBytes::backward_key}) {
+        EXPECT_GT(one.*size, 0) << table->name;
+        EXPECT_GT(many.*size, one.*size) << table->name;
+      }
+      EXPECT_GT(one.backward_scores, 0) << table->name;
     }
 }
 

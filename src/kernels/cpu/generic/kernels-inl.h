@@ -19,9 +19,8 @@ template <class Flash, class X = Flash, class Few = Flash>
 constexpr tilewise::Kernel make_kernel(const char* arithmetic) {
   tilewise::Kernel kernel{};
   kernel.arithmetic = arithmetic;
-  kernel.geometry = propose_geometry<Flash>;
-  kernel.query_unit = kWidth<Flash>;
-  kernel.row_unit = kGroup<Flash>;
+  kernel.limits = kTileLimits<Flash>;
+  kernel.tile_bytes = tile_bytes<Flash>;
   kernel.forward_scratch_bytes = forward_scratch_bytes<Flash>;
   kernel.forward = flash_forward<Flash>;
   kernel.decode_unit = kWidth<Few>;
