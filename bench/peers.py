@@ -1,0 +1,252 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Tilewise against the CPU attention of PyTorch, ONNX Runtime and OpenVINO, in turns in one process.
+
+    bench/peers.py [--only REGEX] [--quick] [--threads T] [--output FILE.json] [--figure FILE.svg]
+
+In every round each contestant has one turn: as many calls as fill 20 ms, after the threads of the one before have
+gone to sleep. Medians over at least 5 rounds and 1 s of each (--quick: 3 rounds, 0.2 s), after a warm-up. All have
+the same inputs and as many threads, and must agree on the result. GFLOP/s count visible pairs, as tilewise bench does.
+A contestant that cannot do a case, or is not installed (bench/peers-requirements.txt), says why.
+Exit code 1: a result differs.
+"""
+import argparse
+import hashlib
+import importlib.metadata
+import itertools
+import json
+import math
+import os
+import pathlib
+import re
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+import tilewise_library
+from contestants import CONTESTANTS, EPSILON, Case, Setup, Unsupported, make_data
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PACKAGES = {"torch": "torch", "torch unfused": "torch", "onnxruntime": "onnxruntime", "openvino": "openvino"}
+TURN_SECONDS = 0.02
+# Naive attention in bf16 is off by a few units of the largest value; a wrong mask or scale by about all of it.
+# fp32 sums of thousands of terms and approximate exponentials are off by tens of their tiny units.
+UNITS_ALLOWED = {"fp32": 100, "bf16": 16, "fp16": 16}
+
+
+def all_cases():
+    shapes = [(1, 12, 4096, 64), (1, 8, 4096, 128), (8, 12, 512, 64)]
+    cases = []
+    for which, dtypes in (("forward", ("fp32", "bf16", "fp16")), ("backward", ("fp32", "bf16"))):
+        for dtype, (batch, heads, length, dim), causal in itertools.product(dtypes, shapes, (False, True)):
+            cases.append(Case(f"{which} {dtype}", which, dtype, batch, heads, heads, length, length, dim, causal))
+    for dtype in ("fp32", "bf16"):
+        for length in (64, 128, 256, 512, 4096):
+            cases.append(Case(f"one head, {dtype}", "forward", dtype, 1, 1, 1, length, length, 64))
+    for dtype in ("fp32", "bf16"):
+        cases.append(Case("decode", "forward", dtype, 1, 32, 8, 1, 32768, 128))
+    return cases
+
+
+# Two minutes on two cores.
+QUICK = re.compile(r"(fp32|bf16) B1 H12 N4096|H1 N(128|512) |decode|H32")
+
+
+def wait_for_quiet(limit=0.5):
+    """Until no thread of this process computes: pools spin for a while after a call, one of them for 0.1 s."""
+    end = time.perf_counter() + limit
+    while time.perf_counter() < end:
+        before = time.process_time()
+        time.sleep(0.005)
+        if time.process_time() - before < 0.0005:
+            return
+
+
+class Racer:
+    """A contestant that did the case: warmed up, with its result and its times."""
+
+    def __init__(self, name, run, result):
+        self.name, self.run = name, run
+        run()
+        seconds = self.time(1)
+        if seconds < TURN_SECONDS:
+            seconds = min(seconds, self.time(5))
+        self.calls = max(1, math.ceil(TURN_SECONDS / seconds))
+        self.result = result()
+        self.seconds = []
+
+    def time(self, calls):
+        start = time.perf_counter()
+        for _ in range(calls):
+            self.run()
+        return (time.perf_counter() - start) / calls
+
+    def turn(self):
+        wait_for_quiet()
+        if self.calls > 1:  # the first call wakes the threads
+            self.run()
+        self.seconds.append(self.time(self.calls))
+
+    def is_done(self, rounds, seconds):
+        return len(self.seconds) >= rounds and sum(self.seconds) * self.calls >= seconds
+
+
+def difference(result, truth):
+    """Of the tensors that differ most: the largest difference over the largest value."""
+    return max(float(np.max(np.abs(result[name].reshape(value.shape) - value)) / np.max(np.abs(value)))
+               for name, value in truth.items())
+
+
+def race(case, setup, rounds, seconds):
+    """One row per contestant."""
+    data = make_data(case)
+    racers, reasons = [], {}
+    for name, make in CONTESTANTS.items():
+        try:
+            racers.append(Racer(name, *make(case, data, setup)))
+        except Unsupported as error:
+            reasons[name] = str(error)
+        except ImportError as error:
+            reasons[name] = f"not installed: {error.name}"
+        except Exception as error:  # whatever a peer throws: the others still race
+            if name == "tilewise":
+                raise
+            reasons[name] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    while not all(racer.is_done(rounds, seconds) for racer in racers):
+        for racer in racers:
+            racer.turn()
+    ours = racers[0]
+    rows = []
+    for racer in racers:
+        median = statistics.median(racer.seconds)
+        rows.append({"name": racer.name, "median_ms": median * 1e3, "min_ms": min(racer.seconds) * 1e3,
+                     "rounds": len(racer.seconds), "gflops": case.flops / median / 1e9,
+                     "ratio": median / statistics.median(ours.seconds),
+                     "difference": difference(racer.result, ours.result)})
+        if not rows[-1]["difference"] <= UNITS_ALLOWED[case.dtype] * EPSILON[case.dtype]:
+            rows[-1]["wrong"] = True
+    return rows + [{"name": name, "reason": reason} for name, reason in reasons.items()]
+
+
+def run_case(case, setup, rounds, seconds):
+    rows = race(case, setup, rounds, seconds)
+    fields = {key: getattr(case, key) for key in
+              ("name", "group", "dtype", "batch", "heads", "kv_heads", "queries", "keys", "dim", "causal", "flops")}
+    peers = [row for row in rows[1:] if "ratio" in row and "wrong" not in row]
+    return {**fields, "pass": case.which, "contestants": rows,
+            "best_peer": min(peers, key=lambda row: row["ratio"])["name"] if peers else None,
+            "key_value_gbytes_per_second": case.key_value_bytes / rows[0]["median_ms"] / 1e6}
+
+
+def doctor(program, threads):
+    command = [program, "doctor", "--json", "--threads", str(threads)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+
+
+def add_fractions(results, before, after):
+    """Of the larger of the peaks measured before and after. fp16 is computed with fp32's multiply-add."""
+    def best(key):
+        return max(before[key], after[key])
+
+    machine = {key: before[key] for key in ("cpu", "isa", "threads", "version")}
+    results["machine"] = machine | {key: best(key) for key in
+                                    ("peak_fp32_gflops", "peak_bf16_gflops", "read_gbytes_per_second")}
+    for case in results["cases"]:
+        peak = best("peak_bf16_gflops" if case["dtype"] == "bf16" else "peak_fp32_gflops")
+        case["fraction_of_peak"] = case["contestants"][0]["gflops"] / peak
+
+
+def print_case(case):
+    print(f"\n{case['name']}")
+    for row in case["contestants"]:
+        if "reason" in row:
+            print(f"  {row['name']:<14} {row['reason']}")
+            continue
+        notes = "  RESULT DIFFERS" if "wrong" in row else "  best peer" if row["name"] == case["best_peer"] else ""
+        print(f"  {row['name']:<14} {row['median_ms']:10.3f} ms {row['gflops']:9.1f} GFLOP/s {row['ratio']:7.2f}x "
+              f"{row['rounds']:4d} rounds   difference {row['difference']:.1e}{notes}", flush=True)
+    if case["group"] == "decode":
+        print(f"  {'keys, values':<14} {case['key_value_gbytes_per_second']:10.1f} GB/s")
+
+
+def print_summary(results):
+    machine = results["machine"]
+    print(f"\n{machine['cpu']}, {machine['threads']} threads, {machine['isa']}; peak "
+          f"{machine['peak_fp32_gflops']:.0f} GFLOP/s fp32, {machine['peak_bf16_gflops']:.0f} bf16; reads "
+          f"{machine['read_gbytes_per_second']:.1f} GB/s\n\n{'case':<42} {'of peak':>8}  best peer takes")
+    for case in results["cases"]:
+        ratio = next((row["ratio"] for row in case["contestants"] if row["name"] == case["best_peer"]), None)
+        best = f"{ratio:.2f}x  {case['best_peer']}" if ratio else "no peer"
+        print(f"{case['name']:<42} {case['fraction_of_peak']:8.3f}  {best}")
+
+
+def write_figure(results, path):
+    sys.path.insert(0, str(ROOT / "tools/report"))
+    import figures
+
+    path.write_text(figures.peers(results))
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", metavar="REGEX", default="", help="cases whose name it matches")
+    parser.add_argument("--quick", action="store_true", help="few cases, few rounds")
+    parser.add_argument("--list", action="store_true", help="print the names of the cases")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of each (default: all allowed)")
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release", metavar="DIR",
+                        help="with bin/tilewise and src/libtilewise_shared.so (default: build/release)")
+    parser.add_argument("--output", type=pathlib.Path, metavar="FILE.json")
+    parser.add_argument("--figure", type=pathlib.Path, metavar="FILE.svg")
+    options = parser.parse_args()
+    if options.threads < 1:
+        parser.error(f"--threads is {options.threads}, expected 1 or more")
+    try:
+        wanted = re.compile(options.only)
+    except re.error as error:
+        parser.error(f"--only is {options.only!r}, expected a regular expression: {error}")
+    cases = [case for case in all_cases() if wanted.search(case.name)]
+    if options.quick:
+        cases = [case for case in cases if QUICK.search(case.name)]
+    if not cases:
+        parser.error(f"--only is {options.only!r}, expected to match a case; --list names them")
+    return options, cases
+
+
+def main():
+    options, cases = parse()
+    if options.list:
+        return print("\n".join(case.name for case in cases))
+    program = options.build / "bin/tilewise"
+    setup = Setup(tilewise_library.load(options.build / "src/libtilewise_shared.so"), options.threads)
+    rounds, seconds = (3, 0.2) if options.quick else (5, 1.0)
+    start = time.perf_counter()
+    before = doctor(program, options.threads)
+    results = {"schema": 1, "command": "peers",
+               # page.py shows these results only beside the build that they belong to.
+               "program": str(program.resolve()), "program_sha256": hashlib.sha256(program.read_bytes()).hexdigest(),
+               "packages": {}, "cases": []}
+    for package in dict.fromkeys(PACKAGES.values()):
+        try:
+            results["packages"][package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            pass
+    for case in cases:
+        results["cases"].append(run_case(case, setup, rounds, seconds))
+        print_case(results["cases"][-1])
+    add_fractions(results, before, doctor(program, options.threads))
+    results["seconds"] = time.perf_counter() - start
+    print_summary(results)
+    if options.output:
+        options.output.write_text(json.dumps(results, indent=1) + "\n")
+    if options.figure:
+        write_figure(results, options.figure)
+    wrong = [f"{case['name']}: {row['name']}" for case in results["cases"] for row in case["contestants"] if "wrong" in row]
+    if wrong:
+        sys.exit("peers.py: results differ from those of Tilewise: " + "; ".join(wrong))
+
+
+if __name__ == "__main__":
+    main()
