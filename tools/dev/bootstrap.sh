@@ -130,3 +130,23 @@ bootstrap() {
   fi
   venv_is_current || make_venv
 }
+
+peer_packages() { grep -v '^[#-]' "$bootstrap_root/bench/peers-requirements.txt" | tr '\n' ' '; }
+
+peers_are_installed() {
+  local stamp=$bootstrap_root/.venv/peers.stamp
+  [[ -e $stamp && $(<"$stamp") == "$(cksum <"$bootstrap_root/bench/peers-requirements.txt")" ]]
+}
+
+# After bootstrap: what bench/peers.py races against. Only on request: it is a gigabyte.
+bootstrap_peers() {
+  peers_are_installed && return 0
+  local venv=$bootstrap_root/.venv
+  if ! "$venv/bin/python" -m pip install --disable-pip-version-check --no-input -q \
+    -r "$bootstrap_root/bench/peers-requirements.txt"; then
+    echo "bootstrap: could not install the packages of bench/peers-requirements.txt into .venv;" \
+      "this needs access to PyPI and to download.pytorch.org" >&2
+    return 1
+  fi
+  cksum <"$bootstrap_root/bench/peers-requirements.txt" >"$venv/peers.stamp"
+}
