@@ -5,9 +5,9 @@
     bench/peers.py [--only REGEX] [--quick] [--threads T] [--output FILE.json] [--figure FILE.svg]
 
 In every round each contestant has one turn: as many calls as fill 20 ms, after the threads of the one before have
-gone to sleep. Medians over at least 5 rounds and 1 s of each (--quick: 3 rounds, 0.2 s), after a warm-up. All have
-the same inputs and as many threads, and must agree on the result. GFLOP/s count visible pairs, as tilewise bench does.
-A contestant that cannot do a case, or is not installed (bench/peers-requirements.txt), says why.
+gone to sleep. Medians of the calls in at least 5 rounds and 1 s of each (--quick: 3 rounds, 0.2 s), after a warm-up.
+All have the same inputs and as many threads, and must agree on the result. GFLOP/s count visible pairs, as tilewise
+bench does. A contestant that cannot do a case, or is not installed (bench/peers-requirements.txt), says why.
 Exit code 1: a result differs.
 """
 import argparse
@@ -66,33 +66,31 @@ def wait_for_quiet(limit=0.5):
 
 
 class Racer:
-    """A contestant that did the case: warmed up, with its result and its times."""
+    """A contestant that did the case: warmed up, with its result and the seconds of its calls."""
 
     def __init__(self, name, run, result):
         self.name, self.run = name, run
-        seconds = self.time(1)
+        seconds = self.time()
         if seconds < 1:  # the first call also sets up
-            seconds = self.time(1)
-        if seconds < TURN_SECONDS:
-            seconds = min(seconds, self.time(5))
+            seconds = min(self.time() for _ in range(3))
         self.calls = max(1, math.ceil(TURN_SECONDS / seconds))
         self.result = result()
-        self.seconds = []
+        self.rounds, self.seconds = 0, []
 
-    def time(self, calls):
+    def time(self):
         start = time.perf_counter()
-        for _ in range(calls):
-            self.run()
-        return (time.perf_counter() - start) / calls
+        self.run()
+        return time.perf_counter() - start
 
     def turn(self):
         wait_for_quiet()
         if self.calls > 1:  # the first call wakes the threads
             self.run()
-        self.seconds.append(self.time(self.calls))
+        self.seconds += [self.time() for _ in range(self.calls)]
+        self.rounds += 1
 
     def is_done(self, rounds, seconds):
-        return len(self.seconds) >= rounds and sum(self.seconds) * self.calls >= seconds
+        return self.rounds >= rounds and sum(self.seconds) >= seconds
 
 
 def difference(result, truth):
@@ -124,7 +122,8 @@ def race(case, setup, rounds, seconds):
     for racer in racers:
         median = statistics.median(racer.seconds)
         rows.append({"name": racer.name, "median_ms": median * 1e3, "min_ms": min(racer.seconds) * 1e3,
-                     "rounds": len(racer.seconds), "gflops": case.flops / median / 1e9,
+                     "rounds": racer.rounds, "calls": len(racer.seconds),
+                     "gflops": case.flops / median / 1e9,
                      "ratio": median / statistics.median(ours.seconds),
                      "difference": difference(racer.result, ours.result)})
         if not rows[-1]["difference"] <= UNITS_ALLOWED[case.dtype] * EPSILON[case.dtype]:
@@ -168,7 +167,7 @@ def print_case(case):
             continue
         notes = "  RESULT DIFFERS" if "wrong" in row else "  best peer" if row["name"] == case["best_peer"] else ""
         print(f"  {row['name']:<14} {row['median_ms']:10.3f} ms {row['gflops']:9.1f} GFLOP/s {row['ratio']:7.2f}x "
-              f"{row['rounds']:4d} rounds   difference {row['difference']:.1e}{notes}", flush=True)
+              f"{row['calls']:5d} calls   difference {row['difference']:.1e}{notes}", flush=True)
     if case["group"] == "decode":
         print(f"  {'keys, values':<14} {case['key_value_gbytes_per_second']:10.1f} GB/s")
 
@@ -196,7 +195,8 @@ def parse():
     parser.add_argument("--only", metavar="REGEX", default="", help="cases whose name it matches")
     parser.add_argument("--quick", action="store_true", help="few cases, few rounds")
     parser.add_argument("--list", action="store_true", help="print the names of the cases")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of each (default: all allowed)")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)),
+                        help="of each contestant (default: all allowed)")
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release", metavar="DIR",
                         help="with bin/tilewise and src/libtilewise_shared.so (default: build/release)")
     parser.add_argument("--output", type=pathlib.Path, metavar="FILE.json")
@@ -245,7 +245,8 @@ def main():
         options.output.write_text(json.dumps(results, indent=1) + "\n")
     if options.figure:
         write_figure(results, options.figure)
-    wrong = [f"{case['name']}: {row['name']}" for case in results["cases"] for row in case["contestants"] if "wrong" in row]
+    wrong = [f"{case['name']}: {row['name']}" for case in results["cases"] for row in case["contestants"]
+             if "wrong" in row]
     if wrong:
         sys.exit("peers.py: results differ from those of Tilewise: " + "; ".join(wrong))
 

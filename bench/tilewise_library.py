@@ -25,22 +25,26 @@ class Tensor(Struct):
 
 class Problem(Struct):
     _fields_ = [("struct_size", ctypes.c_size_t),
-                *fields(ctypes.c_int64, "query_heads kv_heads max_batch max_query_length max_kv_length head_dim value_dim"),
+                *fields(ctypes.c_int64, "query_heads kv_heads max_batch max_query_length max_kv_length head_dim "
+                                        "value_dim"),
                 *fields(ctypes.c_int32, "dtype has_bias"), ("mask", ctypes.c_char_p), ("scale", ctypes.c_double)]
 
 
 class PlanOptions(Struct):
-    _fields_ = [("struct_size", ctypes.c_size_t), ("isa", ctypes.c_char_p), *fields(ctypes.c_int32, "threads executor_workers"),
+    _fields_ = [("struct_size", ctypes.c_size_t), ("isa", ctypes.c_char_p),
+                *fields(ctypes.c_int32, "threads executor_workers"),
                 *fields(ctypes.c_void_p, "run_workers executor_context")]
 
 
 class Step(Struct):
     _fields_ = [("struct_size", ctypes.c_size_t),
-                *fields(ctypes.c_int64, "batch query_length kv_length query_offset key_offset batch_offset head_offset")]
+                *fields(ctypes.c_int64, "batch query_length kv_length query_offset key_offset batch_offset "
+                                        "head_offset")]
 
 
 class ForwardTensors(Struct):
-    _fields_ = [("struct_size", ctypes.c_size_t), *fields(ctypes.POINTER(Tensor), "query key value bias output logsumexp")]
+    _fields_ = [("struct_size", ctypes.c_size_t),
+                *fields(ctypes.POINTER(Tensor), "query key value bias output logsumexp")]
 
 
 class BackwardTensors(Struct):

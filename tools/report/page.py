@@ -177,9 +177,9 @@ def peers_section(results):
                 reasons.setdefault(PEERS[row["name"]][0], {})[row["reason"]] = None
     not_run = " ".join(f"{text(name)}: {text('; '.join(found))}." for name, found in reasons.items())
     versions = ", ".join(f"{text(name)} {text(version)}" for name, version in results["packages"].items())
-    intro = (f"<p>Each round runs every contestant once, in one process, with {machine['threads']} threads and the same "
-             f"inputs; medians. {versions or 'No peer is installed'}. All results agree within the rounding of their "
-             "dtype where nothing else is said. The columns say how much longer a peer takes; bold: the best."
+    intro = (f"<p>In turns in one process, with {machine['threads']} threads and the same inputs; medians. "
+             f"{versions or 'No peer is installed'}. All results agree within the rounding of their "
+             "dtype where nothing else is said. The columns say how long a peer takes, Tilewise = 1; bold: the best."
              f"{' Not run: ' + not_run if not_run else ''}</p>")
     decode = [f"{case['key_value_gbytes_per_second']:.1f} GB/s in {text(case['dtype'])}"
               for case in select(results["cases"], group="decode")]
