@@ -15,7 +15,6 @@ import hashlib
 import importlib.metadata
 import itertools
 import json
-import math
 import os
 import pathlib
 import re
@@ -38,14 +37,19 @@ UNITS_ALLOWED = {"fp32": 100, "bf16": 16, "fp16": 16}
 
 
 def all_cases():
+    """In groups of the figure, which has two columns."""
     shapes = [(1, 12, 4096, 64), (1, 8, 4096, 128), (8, 12, 512, 64)]
     cases = []
-    for which, dtypes in (("forward", ("fp32", "bf16", "fp16")), ("backward", ("fp32", "bf16"))):
-        for dtype, (batch, heads, length, dim), causal in itertools.product(dtypes, shapes, (False, True)):
+
+    def add(which, dtype):
+        for (batch, heads, length, dim), causal in itertools.product(shapes, (False, True)):
             cases.append(Case(f"{which} {dtype}", which, dtype, batch, heads, heads, length, length, dim, causal))
-    for dtype in ("fp32", "bf16"):
-        for length in (64, 128, 256, 512, 4096):
-            cases.append(Case(f"one head, {dtype}", "forward", dtype, 1, 1, 1, length, length, 64))
+
+    for which, dtype in itertools.product(("forward", "backward"), ("fp32", "bf16")):
+        add(which, dtype)
+    for dtype, length in itertools.product(("fp32", "bf16"), (64, 128, 256, 512, 4096)):
+        cases.append(Case(f"one head, {dtype}", "forward", dtype, 1, 1, 1, length, length, 64))
+    add("forward", "fp16")
     for dtype in ("fp32", "bf16"):
         cases.append(Case("decode", "forward", dtype, 1, 32, 8, 1, 32768, 128))
     return cases
@@ -73,7 +77,7 @@ class Racer:
         seconds = self.time()
         if seconds < 1:  # the first call also sets up
             seconds = min(self.time() for _ in range(3))
-        self.calls = max(1, math.ceil(TURN_SECONDS / seconds))
+        self.is_short = seconds < TURN_SECONDS
         self.result = result()
         self.rounds, self.seconds = 0, []
 
@@ -84,9 +88,11 @@ class Racer:
 
     def turn(self):
         wait_for_quiet()
-        if self.calls > 1:  # the first call wakes the threads
+        if self.is_short:  # the first call wakes the threads
             self.run()
-        self.seconds += [self.time() for _ in range(self.calls)]
+        end = time.perf_counter() + TURN_SECONDS
+        while time.perf_counter() < end:
+            self.seconds.append(self.time())
         self.rounds += 1
 
     def is_done(self, rounds, seconds):
@@ -131,32 +137,34 @@ def race(case, setup, rounds, seconds):
     return rows + [{"name": name, "reason": reason} for name, reason in reasons.items()]
 
 
-def run_case(case, setup, rounds, seconds):
+def ask(program, *arguments):
+    return json.loads(subprocess.run([program, *arguments, "--json"], check=True, capture_output=True).stdout)
+
+
+def peak_gflops(program, case, setup):
+    """What the arithmetic of the case can do now: bench measures it before and after any problem."""
+    problem = ("--seq", "64", "--head-dim", "64", "--rounds", "1", "--dtype", case.dtype)
+    return ask(program, "bench", *problem, "--threads", str(setup.threads))["peak_gflops"]
+
+
+def run_case(program, case, setup, rounds, seconds):
+    peak = peak_gflops(program, case, setup)
     rows = race(case, setup, rounds, seconds)
+    peak = max(peak, peak_gflops(program, case, setup))
     fields = {key: getattr(case, key) for key in
               ("name", "group", "dtype", "batch", "heads", "kv_heads", "queries", "keys", "dim", "causal", "flops")}
     peers = [row for row in rows[1:] if "ratio" in row and "wrong" not in row]
     return {**fields, "pass": case.which, "contestants": rows,
             "best_peer": min(peers, key=lambda row: row["ratio"])["name"] if peers else None,
+            "peak_gflops": peak, "fraction_of_peak": rows[0]["gflops"] / peak,
             "key_value_gbytes_per_second": case.key_value_bytes / rows[0]["median_ms"] / 1e6}
 
 
-def doctor(program, threads):
-    command = [program, "doctor", "--json", "--threads", str(threads)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-
-
-def add_fractions(results, before, after):
-    """Of the larger of the peaks measured before and after. fp16 is computed with fp32's multiply-add."""
-    def best(key):
-        return max(before[key], after[key])
-
-    machine = {key: before[key] for key in ("cpu", "isa", "threads", "version")}
-    results["machine"] = machine | {key: best(key) for key in
-                                    ("peak_fp32_gflops", "peak_bf16_gflops", "read_gbytes_per_second")}
-    for case in results["cases"]:
-        peak = best("peak_bf16_gflops" if case["dtype"] == "bf16" else "peak_fp32_gflops")
-        case["fraction_of_peak"] = case["contestants"][0]["gflops"] / peak
+def machine_fields(before, after):
+    """What doctor said before the first and after the last case; the larger of each speed."""
+    speeds = ("peak_fp32_gflops", "peak_bf16_gflops", "read_gbytes_per_second")
+    return ({key: before[key] for key in ("cpu", "isa", "threads", "version")} |
+            {key: max(before[key], after[key]) for key in speeds})
 
 
 def print_case(case):
@@ -224,7 +232,8 @@ def main():
     setup = Setup(tilewise_library.load(options.build / "src/libtilewise_shared.so"), options.threads)
     rounds, seconds = (3, 0.2) if options.quick else (5, 1.0)
     start = time.perf_counter()
-    before = doctor(program, options.threads)
+    doctor = "doctor", "--threads", str(options.threads)
+    before = ask(program, *doctor)
     results = {"schema": 1, "command": "peers",
                # page.py shows these results only beside the build that they belong to.
                "program": os.path.relpath(program, ROOT),
@@ -236,9 +245,9 @@ def main():
         except importlib.metadata.PackageNotFoundError:
             pass
     for case in cases:
-        results["cases"].append(run_case(case, setup, rounds, seconds))
+        results["cases"].append(run_case(program, case, setup, rounds, seconds))
         print_case(results["cases"][-1])
-    add_fractions(results, before, doctor(program, options.threads))
+    results["machine"] = machine_fields(before, ask(program, *doctor))
     results["seconds"] = time.perf_counter() - start
     print_summary(results)
     if options.output:

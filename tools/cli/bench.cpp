@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -36,9 +35,9 @@ output. Errors are against float64, beside those of naive attention in the same 
 problems are compared in 64 rows, and then the gradient of the output is zero in the other rows.
 
 --compare runs every case of the file three times. A case is slower if the median of its fraction of
-peak lies below the recorded one by more than either side varied by, and at least 2%. What is slower,
-or too noisy to tell, is measured once more, and that counts. The file must come from this kind of
-machine: CPU, threads, instruction set.
+peak lies below the recorded one by more than either side varied by, and at least 2%, and if it does
+so again when measured anew, twice. The file must come from this kind of machine: CPU, threads,
+instruction set.
 
 Examples:
   tilewise bench --batch 1 --heads 8 --seq 4096 --head-dim 64 --mask causal --pass both

@@ -138,7 +138,7 @@ peers_are_installed() {
   [[ -e $stamp && $(<"$stamp") == "$(cksum <"$bootstrap_root/bench/peers-requirements.txt")" ]]
 }
 
-# After bootstrap: what bench/peers.py races against. Only on request: it is a gigabyte.
+# After bootstrap: what bench/peers.py races against. Only on request: it is 1.4 GB.
 bootstrap_peers() {
   peers_are_installed && return 0
   local pip=("$bootstrap_root/.venv/bin/python" -m pip install --disable-pip-version-check --no-input -q)

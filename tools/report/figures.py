@@ -57,8 +57,8 @@ def bytes_text(number, _=None):
 
 def milliseconds_text(number, _=None):
     if number >= 1000:
-        return f"{number / 1000:g} s"
-    return f"{number:g} ms" if number >= 1 else f"{number * 1000:g} µs"
+        return f"{number / 1000:.3g} s"
+    return f"{number:.3g} ms" if number >= 1 else f"{number * 1000:.3g} µs"
 
 
 def length_axis(axis, lengths, label="length N"):
@@ -345,14 +345,10 @@ def peer_bars(axis, cases, order):
             if row["name"] not in order:
                 continue
             place = index + (order.index(row["name"]) - (len(order) - 1) / 2) * width
-            if "gflops" in row:
-                axis.barh(place, row["gflops"], width, color=PEERS[row["name"]][1], zorder=2)
-                text = milliseconds_text(float(f"{row['median_ms']:.3g}"))
-                axis.annotate(text, (row["gflops"], place), (2, 0), textcoords="offset points", va="center",
-                              fontsize=5.5, color=GRAY)
-            else:
-                axis.annotate("–", (0, place), (2, 0), textcoords="offset points", va="center", fontsize=5.5,
-                              color=GRAY)
+            speed = row.get("gflops", 0)  # none: it could not do the case
+            axis.barh(place, speed, width, color=PEERS[row["name"]][1], zorder=2)
+            axis.annotate(milliseconds_text(row["median_ms"]) if speed else "–", (speed, place), (2, 0),
+                          textcoords="offset points", va="center", fontsize=5.5, color=GRAY)
     axis.set_yticks(range(len(cases)), [peer_case(case) for case in cases])
     axis.tick_params(axis="y", length=0, labelsize=8)
     axis.set_ylim(len(cases) - 0.45, -0.55)

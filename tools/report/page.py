@@ -168,7 +168,8 @@ def peers_section(results):
     if not results:
         return ""
     machine, names = results["machine"], figures.peers_that_ran(results)[1:]
-    rows = [[text(case["name"]), f"{case['contestants'][0]['median_ms']:.3g} ms", f"{case['fraction_of_peak']:.2f}",
+    rows = [[text(case["name"]), figures.milliseconds_text(case["contestants"][0]["median_ms"]),
+             f"{case['fraction_of_peak']:.2f}",
              *(peer_cell(case, name) for name in names)] for case in results["cases"]]
     reasons = {}
     for case in results["cases"]:
