@@ -9,6 +9,7 @@
 #include <string>
 
 #include "cli/program.h"
+#include "cli/python.h"
 #include "io/safetensors.h"
 
 namespace tilewise::cli {
@@ -113,17 +114,14 @@ size_t count(const std::string& text, const std::string& part) {
   return result;
 }
 
-void check_page(const std::string& folder) {
-  std::string python = kSource + "/.venv/bin/python";
-  if (!std::filesystem::exists(python)) {
-    if (std::system("python3 -c 'import matplotlib' 2>/dev/null") != 0) {
-      GTEST_SKIP() << "no .venv, and no python3 with matplotlib";
-    }
-    python = "python3";
-  }
+std::string make_page(const std::string& python, const std::string& folder) {
   const std::string command = python + " " + kSource + "/tools/report/page.py " + folder;
-  ASSERT_EQ(std::system((command + " >/dev/null").c_str()), 0) << command;
-  const std::string page = io::read_bytes(folder + "/index.html");
+  EXPECT_EQ(std::system((command + " >/dev/null").c_str()), 0) << command;
+  return io::read_bytes(folder + "/index.html");
+}
+
+void check_page(const std::string& python, const std::string& folder) {
+  const std::string page = make_page(python, folder);
   // Errors, 2 of time, fraction of peak, 2 of memory, latency, words, tile sizes.
   EXPECT_EQ(count(page, "<svg"), 9U);
   EXPECT_EQ(count(page, "<figcaption>"), 9U);
@@ -131,6 +129,23 @@ void check_page(const std::string& folder) {
   EXPECT_EQ(count(page, "<link"), 0U);
   EXPECT_NE(page.find("All 16 results are within the bound"), std::string::npos);
   EXPECT_EQ(page.find("nan"), std::string::npos);
+  EXPECT_EQ(page.find("Against other libraries"), std::string::npos);
+}
+
+void check_page_with_peers(const std::string& python, const std::string& folder) {
+  const std::string path = folder + "/peers.json";
+  const std::string command = python + " " + kSource + "/bench/peers.py --quick --only 'H1 N128' " +
+                              "--build " TILEWISE_BUILD_DIR " --output " + path;
+  ASSERT_EQ(std::system((command + " >/dev/null").c_str()), 0) << command;
+  const std::string page = make_page(python, folder);
+  EXPECT_EQ(count(page, "<svg"), 10U);
+  EXPECT_NE(page.find("Against other libraries"), std::string::npos);
+  EXPECT_NE(page.find("forward bf16 B1 H1 N128 d64 full"), std::string::npos);
+
+  Json of_another_build = Json::parse(io::read_bytes(path));
+  of_another_build["program_sha256"] = "0";
+  std::ofstream(path) << of_another_build;
+  EXPECT_EQ(make_page(python, folder).find("Against other libraries"), std::string::npos);
 }
 
 // One test, because a report takes seconds and every test is a process.
@@ -147,7 +162,10 @@ TEST(Report, ShortestReportIsCompleteAndItsPageToo) {
   check_counts(report);
   check_tile_sizes(report);
   check_table(outcome.out);
-  check_page(folder);
+  const std::string python = python_with("numpy, matplotlib");
+  if (python.empty()) GTEST_SKIP() << "no .venv, and no python3 with numpy and matplotlib";
+  check_page(python, folder);
+  check_page_with_peers(python, folder);
 }
 
 TEST(ReportErrors, UnwritableFolderIsKnownBeforeMeasuring) {

@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,6 +10,7 @@
 #include "base/dtype.h"
 #include "base/message.h"
 #include "cli/accuracy.h"
+#include "cli/bench_compare.h"
 #include "cli/bench_data.h"
 #include "cli/contestant.h"
 #include "cli/options.h"
@@ -34,20 +34,26 @@ before and after. Extra bytes: workspace, logsumexp and matrices, all that is ne
 output. Errors are against float64, beside those of naive attention in the same dtype; long
 problems are compared in 64 rows, and then the gradient of the output is zero in the other rows.
 
-Example:
-  tilewise bench --batch 1 --heads 8 --seq 4096 --head-dim 64 --mask causal --pass both)";
+--compare runs every case of the file three times. A case is slower if the median of its fraction of
+peak lies below the recorded one by more than either side varied by, and at least 2%, and if it does
+so again when measured anew, twice. The file must come from this kind of machine: CPU, threads,
+instruction set.
 
-struct Options {
-  ProblemOptions problem;
-  Pass pass = Pass::kForward;
-  Implementation implementation = Implementation::kTilewise;
-  int rounds = 5;
-  uint64_t seed = 1;
-  bool json = false;
-};
+Examples:
+  tilewise bench --batch 1 --heads 8 --seq 4096 --head-dim 64 --mask causal --pass both
+  tilewise bench --compare bench/results/this-machine.json)";
 
 constexpr std::pair<const char*, Pass> kPasses[] = {
     {"forward", Pass::kForward}, {"backward", Pass::kBackward}, {"both", Pass::kBoth}};
+
+double measure_peak(const BenchOptions& options, const Problem& problem,
+                    const Contestant& contestant) {
+  const bool is_reference = options.implementation == Implementation::kReference;
+  return measure::peak_gflops(choose_kernels(contestant.isa()).isa,
+                              is_reference ? DType::kFloat64 : problem.dtype, contestant.threads());
+}
+
+}  // namespace
 
 const char* pass_name(Pass pass) { return kPasses[static_cast<int>(pass)].first; }
 
@@ -58,33 +64,9 @@ Pass pass_from_name(const std::string& text) {
   throw InvalidArgument(message("--pass", "value", text, "forward, backward or both"));
 }
 
-struct Result {
-  std::string isa;
-  int threads = 0;
-  Times times;
-  double gflops = 0;
-  double peak_before = 0, peak_after = 0;  // GFLOP/s
-  int64_t tensor_bytes = 0, extra_bytes = 0;
-  int64_t rows_compared = 0;
-  std::vector<Accuracy> errors;
-
-  double peak() const { return std::max(peak_before, peak_after); }
-  // The tensor that uses up most of its bound: its errors stand for all.
-  const Accuracy& worst() const {
-    return *std::max_element(errors.begin(), errors.end(), [](const auto& a, const auto& b) {
-      return a.bound_used() < b.bound_used();
-    });
-  }
-};
-
-double measure_peak(const Options& options, const Problem& problem, const Contestant& contestant) {
-  const bool is_reference = options.implementation == Implementation::kReference;
-  return measure::peak_gflops(choose_kernels(contestant.isa()).isa,
-                              is_reference ? DType::kFloat64 : problem.dtype, contestant.threads());
-}
-
-Result measure_problem(const Options& options, const Problem& problem, Progress& progress) {
-  Result result;
+BenchResult measure_problem(const BenchOptions& options, const Problem& problem,
+                            Progress& progress) {
+  BenchResult result;
   progress.stage("inputs");
   const BenchData data(problem, options.seed, has_backward(options.pass));
   const auto contestant = make_contestant(options.implementation, problem,
@@ -106,6 +88,7 @@ Result measure_problem(const Options& options, const Problem& problem, Progress&
   result.extra_bytes =
       contestant->own_bytes() + (contestant->needs_logsumexp() ? data.logsumexp_bytes() : 0);
 
+  if (!options.compares_errors) return result;
   progress.stage("errors against float64");
   const AccuracyCheck check(problem, options.seed);
   result.rows_compared = check.rows();
@@ -121,7 +104,9 @@ Result measure_problem(const Options& options, const Problem& problem, Progress&
   return result;
 }
 
-void print_result_json(const Options& options, const Problem& p, const Result& r) {
+namespace {
+
+void print_result_json(const BenchOptions& options, const Problem& p, const BenchResult& r) {
   Json errors = Json::array();
   for (const Accuracy& e : r.errors) {
     errors.push_back({{"tensor", e.tensor},
@@ -160,7 +145,7 @@ void print_result_json(const Options& options, const Problem& p, const Result& r
                  {"peak_gflops", r.peak()},
                  {"peak_gflops_before", r.peak_before},
                  {"peak_gflops_after", r.peak_after},
-                 {"fraction_of_peak", r.gflops / r.peak()},
+                 {"fraction_of_peak", r.fraction_of_peak()},
                  {"tensor_bytes", r.tensor_bytes},
                  {"extra_bytes", r.extra_bytes},
                  {"max_error", r.worst().max_error},
@@ -173,7 +158,7 @@ void print_result_json(const Options& options, const Problem& p, const Result& r
   print_json("bench", object);
 }
 
-void print_result(const Options& options, const Problem& p, const Result& r) {
+void print_result(const BenchOptions& options, const Problem& p, const BenchResult& r) {
   const auto line = [](const char* name, const std::string& value) {
     fmt::print("{:<12}{}\n", name, value);
   };
@@ -195,7 +180,7 @@ void print_result(const Options& options, const Problem& p, const Result& r) {
                            duration_text(r.times.total.min()), parts));
   line("speed", fmt::format("{:.1f} GFLOP/s, {:.3f} of the peak of {:.1f} (before {:.1f}, after "
                             "{:.1f})",
-                            r.gflops, r.gflops / r.peak(), r.peak(), r.peak_before, r.peak_after));
+                            r.gflops, r.fraction_of_peak(), r.peak(), r.peak_before, r.peak_after));
   line("memory", fmt::format("{} beside {} of tensors", bytes_text(double(r.extra_bytes)),
                              bytes_text(double(r.tensor_bytes))));
   fmt::print("\n{:<12}{:>11}{:>11}{:>11}{:>11}   ({} rows)\n", "error", "max", "naive max", "RMS",
@@ -207,44 +192,72 @@ void print_result(const Options& options, const Problem& p, const Result& r) {
   }
 }
 
-void bench(const Options& options) {
-  Result result;
+void bench(const BenchOptions& options, bool json) {
+  BenchResult result;
   const Problem problem = normalized(options.problem.problem, "bench");
   {
     Progress progress("bench");
     result = measure_problem(options, problem, progress);
   }
-  options.json ? print_result_json(options, problem, result)
-               : print_result(options, problem, result);
+  json ? print_result_json(options, problem, result) : print_result(options, problem, result);
+}
+
+// The problem is that of the file: no other is needed, and none is taken.
+void add_compare(CLI::App& command, std::string& file) {
+  const auto options_of_a_problem = command.get_options();
+  const auto set = [&command, &file, options_of_a_problem](const std::string& text) {
+    file = text;
+    for (CLI::Option* option : options_of_a_problem) {
+      option->required(false);
+      if (option->count() > 0) throw CLI::ExcludesError("--compare", option->get_name());
+    }
+  };
+  command
+      .add_option_function<std::string>("--compare", set,
+                                        "measure the cases of this file of bench/run_cases.py "
+                                        "again; exit code 1 if one is slower")
+      ->type_name("FILE");
 }
 
 }  // namespace
 
-void register_bench(CLI::App& app, int&) {
+void register_bench(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("bench", "time, memory and error of one problem");
+  struct Options {
+    BenchOptions bench;
+    std::string compare;
+    bool json = false;
+  };
   const auto options = std::make_shared<Options>();
-  add_problem(*command, options->problem);
+  BenchOptions& bench_options = options->bench;
+  add_problem(*command, bench_options.problem);
   command
       ->add_option_function<std::string>(
-          "--pass", [options](const std::string& text) { options->pass = pass_from_name(text); },
+          "--pass",
+          [&bench_options](const std::string& text) { bench_options.pass = pass_from_name(text); },
           "forward, backward or both (default: forward)")
       ->type_name("PASS");
   command
       ->add_option_function<std::string>(
           "--impl",
-          [options](const std::string& text) {
-            options->implementation = implementation_from_name(text);
+          [&bench_options](const std::string& text) {
+            bench_options.implementation = implementation_from_name(text);
           },
           "tilewise, standard (S and P in memory), megatron (the same with scale, mask and softmax "
           "in one pass) or reference (float64, plain loops) (default: tilewise)")
       ->type_name("NAME");
-  command->add_option("--rounds", options->rounds, "timed at least (default: 5)")
+  command->add_option("--seed", bench_options.seed, "of the inputs (default: 1)")->type_name("S");
+  add_compare(*command, options->compare);
+  command->add_option("--rounds", bench_options.rounds, "timed at least (default: 5)")
       ->type_name("R")
       ->check(CLI::Range(1, 1'000'000).description(""));
-  command->add_option("--seed", options->seed, "of the inputs (default: 1)")->type_name("S");
   add_json(*command, options->json);
   command->footer(kHelp);
-  command->callback([options] { bench(*options); });
+  command->callback([options, command, &exit_code] {
+    if (command->count("--compare") == 0) return bench(options->bench, options->json);
+    const int slower = compare_with_file(options->compare, options->bench.rounds, options->json);
+    if (slower > 0) exit_code = 1;
+  });
 }
 
 }  // namespace tilewise::cli

@@ -130,3 +130,26 @@ bootstrap() {
   fi
   venv_is_current || make_venv
 }
+
+peer_packages() { grep -v '^#' "$bootstrap_root/bench/peers-requirements.txt" | tr '\n' ' '; }
+
+peers_are_installed() {
+  local stamp=$bootstrap_root/.venv/peers.stamp
+  [[ -e $stamp && $(<"$stamp") == "$(cksum <"$bootstrap_root/bench/peers-requirements.txt")" ]]
+}
+
+# After bootstrap: what bench/peers.py races against. Only on request: it is 1.4 GB.
+bootstrap_peers() {
+  peers_are_installed && return 0
+  local pip=("$bootstrap_root/.venv/bin/python" -m pip install --disable-pip-version-check --no-input -q)
+  # The build for CPUs has a tenth of the size of PyPI's, which serves where this index cannot be reached.
+  "${pip[@]}" --retries 0 --index-url https://download.pytorch.org/whl/cpu \
+    "$(peer_packages | grep -o 'torch==[^ ]*')" ||
+    echo "bootstrap: torch comes from PyPI instead" >&2
+  if ! "${pip[@]}" -r "$bootstrap_root/bench/peers-requirements.txt"; then
+    echo "bootstrap: could not install the packages of bench/peers-requirements.txt into .venv;" \
+      "this needs access to PyPI" >&2
+    return 1
+  fi
+  cksum <"$bootstrap_root/bench/peers-requirements.txt" >"$bootstrap_root/.venv/peers.stamp"
+}

@@ -57,8 +57,8 @@ def bytes_text(number, _=None):
 
 def milliseconds_text(number, _=None):
     if number >= 1000:
-        return f"{number / 1000:g} s"
-    return f"{number:g} ms" if number >= 1 else f"{number * 1000:g} µs"
+        return f"{number / 1000:.3g} s"
+    return f"{number:.3g} ms" if number >= 1 else f"{number * 1000:.3g} µs"
 
 
 def length_axis(axis, lengths, label="length N"):
@@ -298,3 +298,70 @@ def blocks(report):
         lines = axis.get_lines() + other.get_lines()
     figure.legend(lines, [line.get_label() for line in lines], loc="outside upper center", ncols=2)
     return svg(figure, "blocks")
+
+
+PEERS = {  # name in the results: name for people, color
+    "tilewise": ("Tilewise", COLORS["tilewise"]), "torch": ("PyTorch SDPA", "#c1440e"),
+    "torch unfused": ("PyTorch, unfused", "#e7a977"), "onnxruntime": ("ONNX Runtime", "#5b8c5a"),
+    "openvino": ("OpenVINO", "#7b3294")}
+
+
+def peers_that_ran(results):
+    ran = {row["name"] for case in results["cases"] for row in case["contestants"] if "gflops" in row}
+    return [name for name in PEERS if name in ran]
+
+
+def peers(results):
+    """bench/peers.py: a panel for each group of cases, in it a group of bars for each case."""
+    groups = {}
+    for case in results["cases"]:
+        groups.setdefault(case["group"], []).append(case)
+    if not groups:
+        return None
+    order = peers_that_ran(results)
+    columns = min(2, len(groups))
+    panels = list(groups.items())
+    rows = [panels[i:i + columns] for i in range(0, len(panels), columns)]
+    heights = [max(len(cases) for _, cases in row) for row in rows]
+    figure, axes = plt.subplots(len(rows), columns, squeeze=False, height_ratios=heights,
+                                figsize=(9.4, 0.6 + sum(0.55 + 0.62 * height for height in heights)))
+    for axis, panel in zip(axes.flat, panels + [None] * (axes.size - len(panels))):
+        if panel is None:
+            axis.set_visible(False)
+            continue
+        title, cases = panel
+        peer_bars(axis, cases, order)
+        axis.set_title(title)
+        axis.set_xlabel("GFLOP/s")
+    handles = [plt.Rectangle((0, 0), 1, 1, color=PEERS[name][1]) for name in order]
+    figure.legend(handles, [PEERS[name][0] for name in order], loc="outside upper center", ncols=len(order))
+    return svg(figure, "peers")
+
+
+def peer_bars(axis, cases, order):
+    width = 0.8 / len(order)
+    for index, case in enumerate(cases):
+        for row in case["contestants"]:
+            if row["name"] not in order:
+                continue
+            place = index + (order.index(row["name"]) - (len(order) - 1) / 2) * width
+            speed = row.get("gflops", 0)  # none: it could not do the case
+            axis.barh(place, speed, width, color=PEERS[row["name"]][1], zorder=2)
+            axis.annotate(milliseconds_text(row["median_ms"]) if speed else "–", (speed, place), (2, 0),
+                          textcoords="offset points", va="center", fontsize=5.5, color=GRAY)
+    axis.set_yticks(range(len(cases)), [peer_case(case) for case in cases])
+    axis.tick_params(axis="y", length=0, labelsize=8)
+    axis.set_ylim(len(cases) - 0.45, -0.55)
+    axis.margins(x=0.12)
+    axis.grid(axis="y", visible=False)
+
+
+def peer_case(case):
+    """What tells the cases of a group apart, in two lines."""
+    heads, lengths = case["heads"], f"N {case['keys']}"
+    if case["heads"] != case["kv_heads"]:
+        heads = f"{case['heads']}/{case['kv_heads']}"
+        lengths = f"{case['queries']} query, {case['keys']} keys"
+    batch = f"batch {case['batch']}, " if case["batch"] > 1 else ""
+    what = case["dtype"] if case["group"] == "decode" else "causal" if case["causal"] else "full"
+    return f"{lengths}, d {case['dim']}\n{batch}H {heads}, {what}"

@@ -1,16 +1,20 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Makes DIR/index.html, one self-contained page with figures, of DIR/report.json.
+"""Makes DIR/index.html, one self-contained page with figures, of DIR/report.json and, if it is there and was
+measured with the program that is built now, DIR/peers.json of bench/peers.py.
 
 Usage: page.py DIR"""
 
+import hashlib
 import html
 import json
 import pathlib
 import sys
 
 import figures
-from figures import MASKS, NAMES, select
+from figures import MASKS, NAMES, PEERS, select
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #111; background: #fff; max-width: 1060px;
@@ -150,7 +154,46 @@ def io_caption(report):
             "Proposition 3 of Dao et al. 2022).")
 
 
-def page(report):
+def peer_cell(case, name):
+    row = next((row for row in case["contestants"] if row["name"] == name), {})
+    if "ratio" not in row:
+        return "–"
+    if row.get("wrong"):
+        return '<span class="bad">another result</span>'
+    cell = f"{row['ratio']:.2f}×"
+    return f"<b>{cell}</b>" if name == case["best_peer"] else cell
+
+
+def peers_section(results):
+    if not results:
+        return ""
+    machine, names = results["machine"], figures.peers_that_ran(results)[1:]
+    rows = [[text(case["name"]), figures.milliseconds_text(case["contestants"][0]["median_ms"]),
+             f"{case['fraction_of_peak']:.2f}",
+             *(peer_cell(case, name) for name in names)] for case in results["cases"]]
+    reasons = {}
+    for case in results["cases"]:
+        for row in case["contestants"]:
+            if "reason" in row:
+                reasons.setdefault(PEERS[row["name"]][0], {})[row["reason"]] = None
+    not_run = " ".join(f"{text(name)}: {text('; '.join(found))}." for name, found in reasons.items())
+    versions = ", ".join(f"{text(name)} {text(version)}" for name, version in results["packages"].items())
+    intro = (f"<p>In turns in one process, with {machine['threads']} threads and the same inputs; medians. "
+             f"{versions or 'No peer is installed'}. All results agree within the rounding of their "
+             "dtype where nothing else is said. The columns say how long a peer takes, Tilewise = 1; bold: the best."
+             f"{' Not run: ' + not_run if not_run else ''}</p>")
+    decode = [f"{case['key_value_gbytes_per_second']:.1f} GB/s in {text(case['dtype'])}"
+              for case in select(results["cases"], group="decode")]
+    caption = "Speed, and the median time at the end of the bar."
+    if decode:
+        caption += (f" The decode step reads its keys and values at {' and '.join(decode)}; this machine's memory "
+                    f"reads at {machine['read_gbytes_per_second']:.1f} GB/s.")
+    return section("Against other libraries", intro,
+                   table(["case", "Tilewise", "of peak", *(PEERS[name][0] for name in names)], rows),
+                   figure(figures.peers(results), caption))
+
+
+def page(report, peers):
     machine = report["machine"]
     runtime_caption = (
         "Median time of one head against length, both axes logarithmic (compare Figure 3, left, of Dao et al. "
@@ -185,6 +228,7 @@ def page(report):
             "to the 99th percentile.")),
         section("Words moved", figure(figures.words(report), io_caption(report))),
         section("Tile sizes", figure(figures.blocks(report), blocks_caption)),
+        peers_section(peers),
     ]
     quick = " Quick report: few rounds, short lengths." if report["quick"] else ""
     return (
@@ -198,18 +242,32 @@ def page(report):
         "<a href=\"https://arxiv.org/abs/2205.14135\">arXiv 2205.14135</a>.</p></footer></body></html>\n")
 
 
+def load(path, hint):
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        sys.exit(f"page.py: {path}: {error}; {hint}")
+    if not isinstance(data, dict) or data.get("schema") != 1:
+        sys.exit(f"page.py: {path}: schema is not 1; this page belongs to another version; {hint}")
+    return data
+
+
+def peers_of_this_build(path):
+    if not path.exists():
+        return None
+    peers = load(path, "remove it, or run ./run --peers")
+    program = ROOT / peers["program"]
+    is_current = program.is_file() and hashlib.sha256(program.read_bytes()).hexdigest() == peers["program_sha256"]
+    return peers if is_current else None
+
+
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     folder = pathlib.Path(sys.argv[1])
-    try:
-        report = json.loads((folder / "report.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        sys.exit(f"page.py: {folder / 'report.json'}: {error}; run tilewise report --output {folder} first")
-    if report.get("schema") != 1:
-        sys.exit(f"page.py: schema is {report.get('schema')}, expected 1; this page belongs to another version")
+    report = load(folder / "report.json", f"run tilewise report --output {folder} first")
     target = folder / "index.html"
-    target.write_text(page(report), encoding="utf-8")
+    target.write_text(page(report, peers_of_this_build(folder / "peers.json")), encoding="utf-8")
     print(target)
 
 
