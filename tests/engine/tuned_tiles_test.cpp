@@ -187,8 +187,11 @@ TEST_F(TunedTilesTest, BitsDoNotDependOnTiles) {
       const TileLimits& limits = make_plan(problem, options).data().kernel->limits;
       const Geometry &unit = limits.unit, &max = limits.max;
       for (const Geometry& tiles :
-           {unit, max, Geometry{unit.query_tile, max.key_tile, 40, 3 * unit.backward_key_tile},
-            Geometry{3 * unit.query_tile, 72, max.backward_query_tile, unit.backward_key_tile}}) {
+           {unit, max,
+            Geometry{unit.query_tile, max.key_tile, 3 * unit.backward_query_tile,
+                     3 * unit.backward_key_tile},
+            Geometry{3 * unit.query_tile, 5 * unit.key_tile, max.backward_query_tile,
+                     unit.backward_key_tile}}) {
         EXPECT_TRUE(bits(make_plan_with_tiles(problem, options, tiles)) == first)
             << isa << " " << tiles.query_tile << " " << tiles.key_tile << " "
             << tiles.backward_query_tile << " " << tiles.backward_key_tile;
