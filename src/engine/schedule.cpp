@@ -33,11 +33,6 @@ std::vector<int32_t> longest_first(const TileRowList& rows) {
   return order;
 }
 
-bool decodes(const Plan::Data& plan, const Step& step) {
-  return step.query_length > 0 && step.query_length <= kDecodeQueries &&
-         (plan.kernel->decode_is_forward || !plan.problem.same_bits_as_prefill);
-}
-
 // Few queries. The chunks that some query sees, as work for kv heads and tiles of rows.
 void schedule_decode(const Plan::Data& plan, Schedule::Data& schedule) {
   const AttentionShape& shape = schedule.shape;
@@ -131,7 +126,8 @@ std::shared_ptr<const Schedule::Data> make_schedule(const Plan::Data& plan, cons
                                    step.query_offset, step.key_offset);
   schedule->pairs = detail::visible_pairs(schedule->band, step.query_length, step.kv_length);
   schedule_forward(plan, *schedule);
-  if (decodes(plan, step)) schedule_decode(plan, *schedule);
+  if (step.query_length > 0 && step.query_length <= kDecodeQueries)
+    schedule_decode(plan, *schedule);
   schedule_backward(plan, *schedule);
   const ForwardLayout& most = schedule->decodes ? plan.decode : plan.forward;
   if (schedule->forward.bytes > most.bytes || schedule->backward.bytes > plan.backward.bytes) {

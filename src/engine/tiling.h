@@ -28,7 +28,8 @@ constexpr int64_t kDecodeQueries = 16;
 constexpr int64_t kDecodeChunk = 1024;
 [[nodiscard]] constexpr int64_t decode_row_tiles(const Kernel& kernel,
                                                  const AttentionShape& shape) {
-  return ceil_divide(shape.query_heads / shape.kv_heads * shape.query_length, kernel.decode_unit);
+  return ceil_divide(shape.query_heads / shape.kv_heads * shape.query_length,
+                     kernel.limits.unit.query_tile);
 }
 
 // The tiles of a problem's plan, chosen from what the kernel keeps and what the machine has:

@@ -28,8 +28,6 @@ inline Kernel stub_kernel() {
   kernel.limits = {.unit = {8, 8, 8, 8}, .max = {512, 256, 256, 512}};
   kernel.tile_bytes = stub_tile_bytes;
   kernel.forward_scratch_bytes = stub_scratch;
-  kernel.decode_unit = 8;
-  kernel.decode_is_forward = true;
   kernel.decode_scratch_bytes = stub_decode_scratch;
   kernel.backward_scratch_bytes = stub_scratch;
   return kernel;

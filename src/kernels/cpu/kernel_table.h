@@ -34,9 +34,7 @@ struct Kernel {
   TileBytes (*tile_bytes)(int64_t head_dim, int64_t value_dim);
   int64_t (*forward_scratch_bytes)(const AttentionShape&, const Geometry&);
   void (*forward)(const ForwardLaunch&, const ForwardItem&, void* scratch);
-  // Few queries: lanes are the rows of a group, decode_unit of them in an item.
-  int64_t decode_unit;
-  bool decode_is_forward;  // same bits, as long as keys are in one chunk
+  // Few queries: lanes are the rows of a group, limits.unit.query_tile of them in an item.
   int64_t (*decode_scratch_bytes)(const AttentionShape&);
   void (*decode)(const ForwardLaunch&, const DecodeItem&, void* scratch);
   int64_t (*backward_scratch_bytes)(const AttentionShape&, const Geometry&);

@@ -7,7 +7,7 @@
 namespace tilewise {
 
 // On CPUs with AMX fp32 FMA has twice the rate of vdpbf16ps, so all that is not done in tiles is
-// done in fp32; but not few queries, which wait for memory.
-const Kernel kAmxBf16 = make_kernel<AmxBf16, Avx512F32, Avx512Bf16>("bf16");
+// done in fp32.
+const Kernel kAmxBf16 = make_kernel<AmxBf16, Avx512F32>("bf16");
 
 }  // namespace tilewise

@@ -18,26 +18,30 @@
 
 namespace {
 
-inline constexpr int kDecodeTile = 64;  // keys; a tile of K and V stays in the second-level cache
-inline constexpr int kFewRows = 8;      // beyond, rows fill the lanes of Q K^T well enough
+// Keys; a tile of K and V stays in the second-level cache.
+template <class X>
+inline constexpr int kDecodeTile = kTiled<X> ? 256 : 64;
+inline constexpr int kFewRows = 8;  // beyond, rows fill the lanes of Q K^T well enough
 
+// Where products are of tiles, they are those of the forward: O^T, and lanes are rows throughout.
 template <class X>
 int64_t decode_width(int64_t value_dim) {
-  return round_up(value_dim, X::kLanes);
+  return kTiled<X> ? value_width<X>(value_dim) : round_up(value_dim, X::kLanes);
 }
 
 // The rows of one item, and what a chunk of keys has given them.
 template <class X>
 struct DecodeScratch {
   using Real = typename X::Real;
-  QueryBlock<X> q;  // o: (kWidth, width) here, a row of dims for each row
+  QueryBlock<X> q;  // o: (kWidth, width), a row of dims for each row, unless products are of tiles
   Real* query;      // (kWidth, words(head_dim))
-  Real* s;          // (kDecodeTile, kWidth)
-  Real* p;          // (kDecodeTile / kWord, kWidth)
-  Real* keys;       // (kDecodeTile, words(head_dim)), where keys must be copied
-  Real* values;     // (kDecodeTile / kWord, width), where values must be copied
-  Real* bias;       // (kDecodeTile, kWidth)
-  Real* row;        // (max(width, kDecodeTile)): a row of O or of the bias
+  Real* s;          // (kDecodeTile<X>, kWidth)
+  Real* p;          // (kDecodeTile<X> / kWord, kWidth)
+  Real* keys;       // (kDecodeTile<X>, words(head_dim)), where keys must be copied
+  Real* values;     // (kDecodeTile<X> / kWord, width), where values must be copied
+  Real* groups;     // as in ForwardScratch
+  Real* bias;       // (kDecodeTile<X>, kWidth)
+  Real* row;        // of O, m, l, l_words; or of the bias
   VisibleTile<X>* visible;
   int64_t bytes;
 
@@ -48,12 +52,13 @@ struct DecodeScratch {
     q.o = part.take<Real>(width * kWidth<X>);
     take_state(part, q);
     query = part.take<Real>(words<X>(shape.head_dim) * kWidth<X>);
-    s = part.take<Real>(kDecodeTile * kWidth<X>);
-    p = part.take<Real>(kDecodeTile / X::kWord * kWidth<X>);
-    keys = part.take<Real>(kDecodeTile * words<X>(shape.head_dim));
-    values = part.take<Real>(kDecodeTile / X::kWord * width);
-    bias = part.take<Real>(kDecodeTile * kWidth<X>);
-    row = part.take<Real>(width > kDecodeTile ? width : kDecodeTile);
+    s = part.take<Real>(kDecodeTile<X> * kWidth<X>);
+    p = part.take<Real>(kDecodeTile<X> / X::kWord * kWidth<X>);
+    keys = part.take<Real>(kDecodeTile<X> * words<X>(shape.head_dim));
+    values = part.take<Real>(kDecodeTile<X> / X::kWord * width);
+    groups = kTiled<X> ? part.take<Real>(kDecodeTile<X> / X::kWord * width) : nullptr;
+    bias = part.take<Real>(kDecodeTile<X> * kWidth<X>);
+    row = part.take<Real>(larger(shape.value_dim + 3, kDecodeTile<X>));
     visible = part.take<VisibleTile<X>>(1);
     bytes = part.used;
   }
@@ -101,7 +106,7 @@ void load_queries(const tilewise::ForwardLaunch& args, const DecodeRows& rows,
 template <class X>
 void load_decode_bias(const tilewise::ForwardLaunch& args, const DecodeRows& rows, int64_t k0,
                       int64_t keys, DecodeScratch<X>& scratch) {
-  std::memset(scratch.bias, 0, kDecodeTile * kWidth<X> * sizeof(*scratch.bias));
+  std::memset(scratch.bias, 0, kDecodeTile<X> * kWidth<X> * sizeof(*scratch.bias));
   for (int lane = 0; lane < rows.lanes; ++lane) {
     const Matrix m = matrix_of(args.bias, rows.batch, rows.head(lane));
     load_row<X>(m, rows.query(lane), k0, keys, scratch.row);
@@ -151,34 +156,6 @@ void find_visible_rows(VisibleTile<X>& tile, const tilewise::Band& band, const D
     tile.add({unit, unit + kUnit, j0, j1, masked});
   }
 }
-
-// Fetches rows that are read soon while something else is computed, line by line in the order of
-// memory, which is what the hardware's own prefetchers recognise.
-template <class X>
-class Fetch {
- public:
-  Fetch(const Matrix& m, int64_t first, int64_t rows, int64_t dim)
-      : line_(m.at(first, 0)),
-        stride_(m.row),
-        bytes_(dim * tilewise::dtype_bytes(m.dtype)),
-        lines_(rows * ((bytes_ + 63) / 64)) {}
-  // How many lines to fetch at each of `steps` steps.
-  int each(int64_t steps) const { return static_cast<int>((lines_ + steps - 1) / steps); }
-  void lines(int count) {
-    for (int i = 0; i < count; ++i) {
-      X::prefetch_l2(line_ + at_);
-      at_ += 64;
-      if (at_ >= bytes_) {
-        at_ = 0;
-        line_ += stride_;
-      }
-    }
-  }
-
- private:
-  const char* line_;
-  int64_t stride_, bytes_, lines_, at_ = 0;
-};
 
 // S^T (keys, kWidth) of R rows for whole groups of 2 kLanes keys. Lanes are keys until the end; two
 // vectors of them at a time, since the sum of each row is a chain. A sum is that of multiply_abt,
@@ -282,8 +259,8 @@ void multiply_add_values(DecodeScratch<X>& scratch, const Rows& v, int lanes, in
   constexpr int NV = X::kRows / 2;  // with 4 rows: half the registers accumulate
   const VisibleTile<X>& visible = *scratch.visible;
   // Two thirds of them: the first third was fetched beside the softmax.
-  const int lines =
-      next.each(3 * kDecodeTile / (2 * W) * ((width + NV * L - 1) / (NV * L)) * ((lanes + 3) / 4));
+  const int lines = next.each(3 * kDecodeTile<X> / (2 * W) * ((width + NV * L - 1) / (NV * L)) *
+                              ((lanes + 3) / 4));
   for (int lane = 0; lane < lanes;) {
     const int rest = lanes - lane, rows = rest >= 4 ? 4 : rest >= 2 ? 2 : 1;
     auto* c = scratch.q.o + lane * width;
@@ -343,38 +320,50 @@ bool decode_chunk(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
 
   const int64_t end = smaller(args.decode.last_key, (item.chunk + 1) * args.decode.chunk_keys);
   int64_t k0 = item.chunk * args.decode.chunk_keys;
-  // Units count from key 0 (visible-inl.h).
-  if (k0 < args.decode.first_key) k0 = args.decode.first_key / kUnit * kUnit;
-  for (; k0 < end; k0 += kDecodeTile) {
-    const int64_t keys = smaller(kDecodeTile, end - k0);
+  // Units and groups count from key 0 (visible-inl.h).
+  if (k0 < args.decode.first_key) k0 = args.decode.first_key / kGroup<X> * kGroup<X>;
+  for (; k0 < end; k0 += kDecodeTile<X>) {
+    const int64_t keys = smaller(kDecodeTile<X>, end - k0);
     find_visible_rows(*scratch.visible, args.band, rows, k0, static_cast<int>(keys));
     if (scratch.visible->count == 0) continue;
     mixed = mixed || scratch.visible->partial();
     if (has_bias) load_decode_bias(args, rows, k0, keys, scratch);
-    const Rows k =
-        word_rows<X>(key, k0, keys, round_up(keys, 2 * X::kLanes), shape.head_dim, scratch.keys);
-    Fetch<X> values(value, k0, keys, shape.value_dim);
-    Fetch<X> next_keys(key, k0 + keys, smaller(kDecodeTile, end - k0 - keys), shape.head_dim);
-    if (is_few)
-      multiply_few_rows<X>(k, values, round_up(keys, 2 * X::kLanes), rows.lanes, scratch.query,
-                           depth, scratch.s);
-    const TileScores<X> tile{scratch.p,
-                             is_few ? scratch.s : nullptr,
-                             has_bias ? scratch.bias : nullptr,
-                             scratch.visible->bits,
-                             scale,
-                             depth,
-                             kCareful};
-    const Rows v = contracted_rows<X>(value, k0, keys, round_up(keys, kUnit), shape.value_dim,
-                                      width, scratch.values);
-    const int lines = next_keys.each(3 * kDecodeTile / kUnit);  // the rest beside P V
-    absorb_tile(
-        q, tile, k, *scratch.visible, [&] { next_keys.lines(lines); },
-        [&](RowRange range) {
-          multiply_add_values<X, kCareful>(scratch, v, rows.lanes, width, range, next_keys);
-        });
+    TileScores<X> tile{scratch.p,
+                       kTiled<X> || is_few ? scratch.s : nullptr,
+                       has_bias ? scratch.bias : nullptr,
+                       scratch.visible->bits,
+                       scale,
+                       depth,
+                       kCareful};
+    const int64_t next = k0 + keys, next_rows = smaller(kDecodeTile<X>, end - next);
+    Fetch<X> next_keys(key, next, next_rows, shape.head_dim);
+    if constexpr (kTiled<X>) {
+      Fetch<X> next_values(value, next, next_rows, shape.value_dim);
+      const int lines = next_keys.each(kDecodeTile<X> / kUnit);
+      const auto kv = load_keys<X, kCareful>(key, value, shape, k0, keys, scratch, &next_values);
+      absorb_tile(
+          q, tile, kv.k, *scratch.visible, [&] { next_keys.lines(lines); },
+          [&](RowRange range) {
+            add_product<X, kCareful>(q, kv, width, scratch.p, *scratch.visible, range);
+          });
+    } else {
+      const int64_t padded = round_up(keys, 2 * X::kLanes);
+      const Rows k = word_rows<X>(key, k0, keys, padded, shape.head_dim, scratch.keys);
+      Fetch<X> values(value, k0, keys, shape.value_dim);
+      if (is_few)
+        multiply_few_rows<X>(k, values, padded, rows.lanes, scratch.query, depth, scratch.s);
+      const Rows v = contracted_rows<X>(value, k0, keys, round_up(keys, kUnit), shape.value_dim,
+                                        width, scratch.values);
+      const int lines = next_keys.each(3 * kDecodeTile<X> / kUnit);  // the rest beside P V
+      absorb_tile(
+          q, tile, k, *scratch.visible, [&] { next_keys.lines(lines); },
+          [&](RowRange range) {
+            multiply_add_values<X, kCareful>(scratch, v, rows.lanes, width, range, next_keys);
+          });
+    }
   }
   if (kCareful || !mixed) return true;
+  if (kTiled<X>) return !not_finite(q, shape.value_dim, rows.lanes);
   for (int lane = 0; lane < rows.lanes; ++lane)
     if (any_not_finite<X>(q.o + lane * width, shape.value_dim)) return false;
   return true;
@@ -427,8 +416,13 @@ void flash_decode(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
   const auto& shape = args.shape;
   DecodeScratch<X> scratch(shape, memory);
   const DecodeRows rows = decode_rows<X>(args, item);
+  if constexpr (kTiled<X>) X::begin_tiles();
   if (!decode_chunk<X, false>(args, item, rows, scratch))
     decode_chunk<X, true>(args, item, rows, scratch);
+  if constexpr (kTiled<X>) {
+    X::end_tiles();
+    settle<X>(scratch.q.o, decode_width<X>(shape.value_dim) * kWidth<X>);
+  }
 
   const bool is_first = item.chunk == args.decode.first_chunk;
   const bool is_last = item.chunk == args.decode.last_chunk - 1;
@@ -441,8 +435,10 @@ void flash_decode(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
   const auto number = static_cast<int32_t>(item.chunk - args.decode.first_chunk);
   if (!is_first) wait_for_turn(turn, number);
   for (int lane = 0; lane < rows.lanes; ++lane) {
-    const Real* o = scratch.q.o + lane * decode_width<X>(shape.value_dim);
-    std::memcpy(scratch.row, o, shape.value_dim * sizeof(Real));
+    for (int64_t d = 0; d < shape.value_dim; ++d)
+      scratch.row[d] =
+          scratch.q
+              .o[kTiled<X> ? d * kWidth<X> + lane : lane * decode_width<X>(shape.value_dim) + d];
     const DecodeSums<Real> chunk{scratch.row, shape.value_dim};
     chunk.m() = scratch.q.m[lane];
     chunk.l() = scratch.q.l[lane];

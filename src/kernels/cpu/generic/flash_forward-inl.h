@@ -26,24 +26,21 @@ struct KeyTile {
   Rows groups;  // instead of v where products are of tiles
 };
 
-template <class X, bool kCareful>
-KeyTile<X> load_keys(const tilewise::ForwardLaunch& args, const tilewise::ForwardItem& item,
-                     int64_t tile, ForwardScratch<X>& scratch) {
-  const auto& shape = args.shape;
-  const int64_t kv_head = item.head / (shape.query_heads / shape.kv_heads);
-  const int64_t k0 = tile * args.geometry.key_tile;
-  const int64_t rows = smaller(args.geometry.key_tile, shape.kv_length - k0);
+// k, v: the head's matrices. Scratch has memory for what must be copied: keys, values, groups.
+template <class X, bool kCareful, class Scratch>
+KeyTile<X> load_keys(const Matrix& k, const Matrix& v, const tilewise::AttentionShape& shape,
+                     int64_t k0, int64_t rows, Scratch& scratch, Fetch<X>* next = nullptr) {
   const int64_t padded = round_up(rows, kGroup<X>);
   const int64_t width = value_width<X>(shape.value_dim);
-  const Matrix k = matrix_of(args.key, item.batch, kv_head),
-               v = matrix_of(args.value, item.batch, kv_head);
   KeyTile<X> keys{};
   keys.k0 = k0;
   keys.rows = rows;
   keys.k = word_rows<X>(k, k0, rows, padded, shape.head_dim, scratch.keys);
   if constexpr (kTiled<X>) {
     keys.groups = contracted_groups<X, kCareful>(v, k0, rows, padded, shape.value_dim, width,
-                                                 scratch.values, scratch.groups);
+                                                 scratch.values, scratch.groups, next);
+    keys.v = {reinterpret_cast<const char*>(scratch.values),
+              width * static_cast<int64_t>(sizeof(*scratch.values))};
   } else {
     keys.v = contracted_rows<X>(v, k0, rows, padded, shape.value_dim, width, scratch.values);
   }
@@ -52,17 +49,18 @@ KeyTile<X> load_keys(const tilewise::ForwardLaunch& args, const tilewise::Forwar
 
 // Line 12 for some rows of a tile: O = diag(2^(old m - new m)) O + P V.
 template <class X, bool kCareful>
-void add_product(QueryBlock<X>& q, const ForwardScratch<X>& scratch, const KeyTile<X>& kv,
-                 int64_t width, RowRange range) {
-  const VisibleTile<X>& visible = *scratch.visible;
+void add_product(QueryBlock<X>& q, const KeyTile<X>& kv, int64_t width, const typename X::Real* p,
+                 const VisibleTile<X>& visible, RowRange range) {
   if constexpr (kTiled<X>) {
     if (q.behind) catch_up(q, width);
     const Groups groups = visible.groups(range.begin, range.end);
-    multiply_add_tiles<X>(kv.groups, width, scratch.p, groups, q.o);
-    if (kCareful) add_not_finite<X>(scratch.values, width, scratch.p, groups, q.o);
-    X::add_tiles(q.l_words, scratch.p + groups.first * X::kStep * kWidth<X>, groups.count);
+    multiply_add_tiles<X>(kv.groups, width, p, groups, q.o);
+    if (kCareful)
+      add_not_finite<X>(reinterpret_cast<const typename X::Real*>(kv.v.data), width, p, groups,
+                        q.o);
+    X::add_tiles(q.l_words, p + groups.first * X::kStep * kWidth<X>, groups.count);
   } else {
-    multiply_add_ab<X, kCareful>(kv.v, width, scratch.p, visible, range, q.behind, q.o);
+    multiply_add_ab<X, kCareful>(kv.v, width, p, visible, range, q.behind, q.o);
   }
   q.behind = nullptr;
 }
@@ -81,6 +79,9 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
       static_cast<Real>(scale_of<X>(args.scale, args.scale_f64) * static_cast<Real>(kLog2E));
   const bool has_bias = args.bias.data != nullptr;
   const auto lanes = [&](int i) { return smaller(kWidth<X>, queries - i * kWidth<X>); };
+  const int64_t kv_head = item.head / (shape.query_heads / shape.kv_heads);
+  const Matrix key = matrix_of(args.key, item.batch, kv_head);
+  const Matrix value = matrix_of(args.value, item.batch, kv_head);
   bool mixed = has_bias;
 
   for (int i = 0; i < blocks; ++i) {  // line 8: load Q_i; line 2: O = 0, m = -inf, l = 0
@@ -92,8 +93,10 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
   const auto* begin = args.by_query.begin + item.query_tile;
   for (int64_t run = begin[0]; run < begin[1]; ++run)
     for (int64_t j = args.by_query.runs[run].first; j < args.by_query.runs[run].last;
-         ++j) {                                                              // line 5
-      const KeyTile<X> kv = load_keys<X, kCareful>(args, item, j, scratch);  // line 6
+         ++j) {  // line 5
+      const int64_t k0 = j * args.geometry.key_tile;
+      const KeyTile<X> kv = load_keys<X, kCareful>(  // line 6
+          key, value, shape, k0, smaller(args.geometry.key_tile, shape.kv_length - k0), scratch);
       for (int i = 0; i < blocks; ++i) {
         const int64_t first = q0 + i * kWidth<X>;
         const int vectors = static_cast<int>((lanes(i) + X::kLanes - 1) / X::kLanes);
@@ -111,7 +114,7 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
         absorb_tile(
             scratch.block[i], tile, kv.k, visible, [] {},
             [&](RowRange range) {
-              add_product<X, kCareful>(scratch.block[i], scratch, kv, width, range);
+              add_product<X, kCareful>(scratch.block[i], kv, width, scratch.p, visible, range);
             });
       }
     }

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A Kernel from a vocabulary, or from one for attention, one for all that is not attention and one
-// for few queries.
+// A Kernel from a vocabulary, or from one for attention and another for the rest.
 #pragma once
-
-#include <type_traits>
 
 #include "kernels/cpu/generic/flash_backward-inl.h"
 #include "kernels/cpu/generic/flash_decode-inl.h"
@@ -15,7 +12,7 @@
 
 namespace {
 
-template <class Flash, class X = Flash, class Few = Flash>
+template <class Flash, class X = Flash>
 constexpr tilewise::Kernel make_kernel(const char* arithmetic) {
   tilewise::Kernel kernel{};
   kernel.arithmetic = arithmetic;
@@ -23,10 +20,8 @@ constexpr tilewise::Kernel make_kernel(const char* arithmetic) {
   kernel.tile_bytes = tile_bytes<Flash>;
   kernel.forward_scratch_bytes = forward_scratch_bytes<Flash>;
   kernel.forward = flash_forward<Flash>;
-  kernel.decode_unit = kWidth<Few>;
-  kernel.decode_is_forward = std::is_same_v<Few, Flash>;
-  kernel.decode_scratch_bytes = decode_scratch_bytes<Few>;
-  kernel.decode = flash_decode<Few>;
+  kernel.decode_scratch_bytes = decode_scratch_bytes<Flash>;
+  kernel.decode = flash_decode<Flash>;
   kernel.backward_scratch_bytes = backward_scratch_bytes<Flash>;
   kernel.backward_prepare = backward_prepare<Flash>;
   kernel.backward = flash_backward<Flash>;

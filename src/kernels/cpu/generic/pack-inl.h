@@ -151,22 +151,57 @@ Rows contracted_rows(const Matrix& m, int64_t first, int64_t count, int64_t padd
   return {reinterpret_cast<const char*>(buffer), width * static_cast<int64_t>(sizeof(Real))};
 }
 
+// Rows of a matrix, fetched line by line in the order of memory into the second-level cache, beside
+// the arithmetic. For what is read once: products read in stripes, which the hardware's prefetchers
+// do not foresee.
+template <class X>
+class Fetch {
+ public:
+  Fetch() = default;
+  Fetch(const Matrix& m, int64_t first, int64_t rows, int64_t dim)
+      : row_(m.at(first, 0)),
+        stride_(m.row),
+        bytes_(dim * tilewise::dtype_bytes(m.dtype)),
+        lines_(rows * ((bytes_ + 63) / 64)) {
+    if (stride_ == bytes_) bytes_ *= rows;  // one long row
+  }
+  // How many lines to fetch at each of `steps` steps.
+  int each(int64_t steps) const { return static_cast<int>((lines_ + steps - 1) / steps); }
+  void lines(int count) {
+    for (; count > 0 && lines_ > 0; --count, --lines_) {
+      X::prefetch_l2(row_ + at_);
+      at_ += 64;
+      if (at_ >= bytes_) {
+        at_ = 0;
+        row_ += stride_;
+      }
+    }
+  }
+
+ private:
+  const char* row_ = nullptr;
+  int64_t stride_ = 0, bytes_ = 0, lines_ = 0, at_ = 0;
+};
+
 // The same rows transposed, in groups of kGroup rows, zero rows up to `padded`. Columns [c, c +
 // kGroup) are the row c / kGroup of the result, which is (kGroup, kStep) for each group: its row i
 // holds element c + i of kGroup consecutive rows. pairs: (padded / kWord, width), what
 // contracted_rows makes of them. kCareful: NaN and infinity stay there alone, and are 0 in the
-// groups; otherwise its contents do not matter.
+// groups; otherwise its contents do not matter. next: fetched meanwhile; or null.
 template <class X, bool kCareful>
 Rows contracted_groups(const Matrix& m, int64_t first, int64_t count, int64_t padded, int64_t dim,
-                       int64_t width, typename X::Real* pairs, typename X::Real* buffer) {
+                       int64_t width, typename X::Real* pairs, typename X::Real* buffer,
+                       Fetch<X>* next = nullptr) {
   using Vec = typename X::Vec;
   constexpr int L = X::kLanes;
   static_assert(X::kStep == L && X::kWord == 2);
   contracted_rows<X>(m, first, count, padded, dim, width, pairs);
   constexpr int64_t kBlock = X::kWord * L * L;
   const int64_t groups = padded / X::kWord / L;
+  const int lines = next ? next->each(groups * (width / L)) : 0;
   for (int64_t r = 0; r < padded / X::kWord; r += L)
     for (int64_t c = 0; c < width; c += L) {
+      if (next) next->lines(lines);
       auto* to = buffer + (c / (2 * L) * groups + r / L) * kBlock + c % (2 * L) * L;
       Vec block[L];
       for (int i = 0; i < L; ++i) {

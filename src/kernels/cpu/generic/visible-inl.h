@@ -108,11 +108,10 @@ void find_visible(VisibleTile<X>& tile, const tilewise::Band& band, int sign, in
     if (masked)
       for (int i = 0; i < kUnit; ++i)
         for (int j = j0; j < j1; ++j) {
-          const int a = r + i + first - j * L, b = r + i + last - j * L;  // visible lanes [a, b]
-          const uint32_t from = a <= 0 ? ~0u : a >= L ? 0u : ~0u << a;
-          const uint32_t to = b >= L - 1 ? ~0u : b < 0 ? 0u : ~(~0u << (b + 1));
+          const auto within = [](int lane) { return lane < 0 ? 0 : lane > L ? L : lane; };
+          const int from = within(r + i + first - j * L), to = within(r + i + last + 1 - j * L);
           tile.bits[r + i][j] =
-              r + i < rows ? static_cast<uint16_t>(from & to & ((1u << L) - 1)) : uint16_t{0};
+              r + i < rows ? static_cast<uint16_t>((1u << to) - (1u << from)) : uint16_t{0};
         }
     tile.add({r, r + kUnit, j0, j1, masked});
   }
