@@ -24,11 +24,11 @@ Json recorded() {
   Json file = Json::parse(R"({"schema": 2, "cases": [
     {"impl": "tilewise", "pass": "both", "batch": 1, "heads": 4, "kv_heads": 2, "seq": 40,
      "kv_seq": 56, "head_dim": 24, "value_dim": 24, "dtype": "bf16", "mask": "window:9,3",
-     "scale": 0.25, "seed": 1, "isa": "scalar", "threads": 1, "fraction_of_peak": 0.5,
+     "scale": 0.25, "same_bits_as_prefill": false, "seed": 1, "isa": "scalar", "threads": 1, "fraction_of_peak": 0.5,
      "fraction_of_peak_low": 0.5, "fraction_of_peak_high": 0.5},
     {"impl": "standard", "pass": "forward", "batch": 2, "heads": 1, "kv_heads": 1, "seq": 40,
      "kv_seq": 40, "head_dim": 24, "value_dim": 16, "dtype": "fp32", "mask": "causal",
-     "scale": 0.25, "seed": 7, "isa": "scalar", "threads": 1, "fraction_of_peak": 0.5,
+     "scale": 0.25, "same_bits_as_prefill": true, "seed": 7, "isa": "scalar", "threads": 1, "fraction_of_peak": 0.5,
      "fraction_of_peak_low": 0.5, "fraction_of_peak_high": 0.5}]})");
   file["machine"] = {
       {"cpu", here["cpu"]}, {"threads", here["threads_allowed"]}, {"isa", here["isa"]}};
@@ -128,6 +128,8 @@ TEST(BenchCompare, RefusesDamageAndOtherMachines) {
            {"cases[1]: make_plan: isa is 'mmx'", [](Json& f) { f["cases"][1]["isa"] = "mmx"; }},
            {"cases[0].scale is 0, expected a positive number",
             [](Json& f) { f["cases"][0]["scale"] = 0; }},
+           {"cases[0].same_bits_as_prefill is 1, expected true or false",
+            [](Json& f) { f["cases"][0]["same_bits_as_prefill"] = 1; }},
            {"cases[1].fraction_of_peak is 0.5, expected 0.6 to 0.7",
             [](Json& f) {
               f["cases"][1]["fraction_of_peak_low"] = 0.6;

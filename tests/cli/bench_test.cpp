@@ -162,5 +162,19 @@ TEST(Bench, RefusesWhatItDoesNotKnow) {
   }
 }
 
+TEST(Bench, FewQueriesAreMeasuredByWhatTheyRead) {
+  const Json result = bench({"--heads", "4", "--kv-heads", "2", "--seq", "1", "--kv-seq", "66000",
+                             "--head-dim", "64", "--rounds", "2", "--same-bits-as-prefill"});
+  EXPECT_TRUE(result["same_bits_as_prefill"].get<bool>());
+  const double bytes = 2. * 66000 * 128 * 4;
+  EXPECT_NEAR(result["kv_gbytes_per_second"].get<double>(),
+              bytes / result["median_ms"].get<double>() * 1e-6, 1e-6 * bytes);
+  EXPECT_NEAR(
+      result["fraction_of_read"].get<double>(),
+      result["kv_gbytes_per_second"].get<double>() / result["read_gbytes_per_second"].get<double>(),
+      1e-9);
+  EXPECT_FALSE(bench_small({}).contains("fraction_of_read"));
+}
+
 }  // namespace
 }  // namespace tilewise::cli

@@ -18,9 +18,12 @@
 #include "cli/problem_options.h"
 #include "cli/progress.h"
 #include "cli/race.h"
+#include "engine/tiling.h"
 #include "kernels/cpu/registry.h"
+#include "measure/bandwidth.h"
 #include "measure/peak.h"
 #include "problem/validate.h"
+#include "schedule/machine.h"
 #include "tilewise/error.h"
 
 namespace tilewise::cli {
@@ -30,7 +33,8 @@ constexpr const char* kHelp =
     R"(Inputs are N(0, 1). After a warm-up at least --rounds rounds and half a second are timed; the
 speed comes from the median. FLOPs: 2 batch heads pairs (head dim + value dim) forward, 2.5 times
 that backward, pairs = visible pairs of one head. The peak is that of the arithmetic used, measured
-before and after. Extra bytes: workspace, logsumexp and matrices, all that is neither input nor
+before and after. With up to 16 queries against many keys the speed of reading keys and values is
+shown beside what the threads can read. Extra bytes: workspace, logsumexp and matrices, all that is neither input nor
 output. Errors are against float64, beside those of naive attention in the same dtype; long
 problems are compared in 64 rows, and then the gradient of the output is zero in the other rows.
 
@@ -64,6 +68,20 @@ Pass pass_from_name(const std::string& text) {
   throw InvalidArgument(message("--pass", "value", text, "forward, backward or both"));
 }
 
+namespace {
+
+double key_value_bytes(const Problem& p) {
+  return double(p.max_batch) * double(p.kv_heads) * double(p.max_kv_length) *
+         double(p.head_dim + p.value_dim) * double(dtype_bytes(p.dtype));
+}
+
+// Few queries, and keys and values that are not in the caches of the cores.
+bool waits_for_memory(const Problem& p) {
+  return p.max_query_length <= kDecodeQueries && key_value_bytes(p) >= 32e6;
+}
+
+}  // namespace
+
 BenchResult measure_problem(const BenchOptions& options, const Problem& problem,
                             Progress& progress) {
   BenchResult result;
@@ -84,6 +102,14 @@ BenchResult measure_problem(const BenchOptions& options, const Problem& problem,
   const double flops = (has_forward(options.pass) ? forward_flops(problem) : 0) +
                        (has_backward(options.pass) ? backward_flops(problem) : 0);
   result.gflops = flops / result.times.total.median() * 1e-9;
+  if (options.pass == Pass::kForward && waits_for_memory(problem)) {
+    progress.stage("bandwidth");
+    result.kv_gbytes_per_second = key_value_bytes(problem) * 1e-9 / result.times.total.median();
+    result.read_gbytes_per_second =
+        measure::measure_bandwidth(result.threads,
+                                   measure::bandwidth_bytes(this_machine().caches.l3), 0.3)
+            .read_gbytes_per_second;
+  }
   result.tensor_bytes = data.tensor_bytes();
   result.extra_bytes =
       contestant->own_bytes() + (contestant->needs_logsumexp() ? data.logsumexp_bytes() : 0);
@@ -130,6 +156,7 @@ void print_result_json(const BenchOptions& options, const Problem& p, const Benc
                  {"dtype", dtype_name(p.dtype)},
                  {"mask", p.mask.text()},
                  {"scale", *p.scale},
+                 {"same_bits_as_prefill", p.same_bits_as_prefill},
                  {"pairs", visible_pairs(p)},
                  {"seed", options.seed},
                  {"isa", r.isa},
@@ -140,6 +167,11 @@ void print_result_json(const BenchOptions& options, const Problem& p, const Benc
   if (options.pass == Pass::kBoth) {
     object["forward_median_ms"] = r.times.forward.median() * 1e3;
     object["backward_median_ms"] = r.times.backward.median() * 1e3;
+  }
+  if (r.read_gbytes_per_second > 0) {
+    object["kv_gbytes_per_second"] = r.kv_gbytes_per_second;
+    object["read_gbytes_per_second"] = r.read_gbytes_per_second;
+    object["fraction_of_read"] = r.fraction_of_read();
   }
   object.update({{"gflops", r.gflops},
                  {"peak_gflops", r.peak()},
@@ -181,6 +213,11 @@ void print_result(const BenchOptions& options, const Problem& p, const BenchResu
   line("speed", fmt::format("{:.1f} GFLOP/s, {:.3f} of the peak of {:.1f} (before {:.1f}, after "
                             "{:.1f})",
                             r.gflops, r.fraction_of_peak(), r.peak(), r.peak_before, r.peak_after));
+  if (r.read_gbytes_per_second > 0) {
+    line("reading", fmt::format("K and V at {:.1f} GB/s, {:.3f} of the {:.1f} that {} threads read",
+                                r.kv_gbytes_per_second, r.fraction_of_read(),
+                                r.read_gbytes_per_second, r.threads));
+  }
   line("memory", fmt::format("{} beside {} of tensors", bytes_text(double(r.extra_bytes)),
                              bytes_text(double(r.tensor_bytes))));
   fmt::print("\n{:<12}{:>11}{:>11}{:>11}{:>11}   ({} rows)\n", "error", "max", "naive max", "RMS",

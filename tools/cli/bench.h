@@ -32,11 +32,14 @@ struct BenchResult {
   double gflops = 0;
   double peak_before = 0, peak_after = 0;  // GFLOP/s
   int64_t tensor_bytes = 0, extra_bytes = 0;
+  // Few queries against many keys: reading K and V is what costs. 0: not of this kind.
+  double kv_gbytes_per_second = 0, read_gbytes_per_second = 0;
   int64_t rows_compared = 0;
   std::vector<Accuracy> errors;
 
   double peak() const { return std::max(peak_before, peak_after); }
   double fraction_of_peak() const { return gflops / peak(); }
+  double fraction_of_read() const { return kv_gbytes_per_second / read_gbytes_per_second; }
   // The tensor that uses up most of its bound: its errors stand for all.
   const Accuracy& worst() const {
     return *std::max_element(errors.begin(), errors.end(), [](const auto& a, const auto& b) {

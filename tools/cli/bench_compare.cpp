@@ -61,6 +61,10 @@ class Node {
     if (!(number > 0) || !std::isfinite(number)) reject(text(), "a positive number");
     return number;
   }
+  bool boolean() const {
+    if (!value_.is_boolean()) reject(text(), "true or false");
+    return value_.get<bool>();
+  }
   std::string string() const {
     if (!value_.is_string()) reject(text(), "a string");
     return value_.get<std::string>();
@@ -146,6 +150,7 @@ RecordedCase read_case(const Node& node) {
   }
   problem.mask = node.at("mask").parsed(mask_from_text);
   problem.scale = node.at("scale").positive();
+  problem.same_bits_as_prefill = node.at("same_bits_as_prefill").boolean();
   options.problem.plan.isa = node.at("isa").string();
   options.problem.plan.threads = static_cast<int>(std::min<int64_t>(
       node.at("threads").integer(), 1 << 20));  // what is too many, the plan refuses

@@ -74,7 +74,8 @@ __attribute__((noinline)) void multiply_add_ds_k(const GradQueryProduct<X>& x, i
   using Real = typename X::Real;
   constexpr int L = X::kLanes, MR = X::kRows, W = X::kWord;
   const bool whole = rows >= MR && columns >= NV * L;
-  Real edge[MR][NV * L] = {};
+  Real edge[MR][NV * L];
+  if (!whole) std::memset(edge, 0, sizeof(edge));
   if (!whole && !x.is_first)
     for (int64_t i = 0; i < smaller(rows, MR); ++i)
       std::memcpy(edge[i], c + i * stride, smaller(columns, NV * L) * sizeof(Real));
