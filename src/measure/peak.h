@@ -8,8 +8,8 @@
 namespace tilewise::measure {
 
 // GFLOP/s of `threads` threads together, the best of several rounds of `seconds` in all.
-// bf16 on amx is the product of tiles, on avx512bf16 the dot product, fp64 is double, all else is fp32 FMA (peak_loops.h).
-// Throws InvalidArgument if this CPU does not have isa or threads < 1.
+// bf16 on amx is the product of tiles, on avx512bf16 the dot product, fp64 is double, all else is
+// fp32 FMA (peak_loops.h). Throws InvalidArgument if this CPU does not have isa or threads < 1.
 [[nodiscard]] double peak_gflops(Isa isa, DType dtype, int threads, double seconds = 0.2);
 
 }  // namespace tilewise::measure

@@ -34,7 +34,8 @@ tilewise_tensor view(float* data, int64_t heads, int64_t length, int64_t dim) {
 
 // A causal problem of two heads, with everything that a run needs.
 struct CSetup {
-  static constexpr int64_t kHeads = 2, kLength = 170, kDim = 24, kElements = kHeads * kLength * kDim;
+  static constexpr int64_t kHeads = 2, kLength = 170, kDim = 24,
+                           kElements = kHeads * kLength * kDim;
   std::vector<float> q, k, v, o, d_o, d_q, d_k, d_v, lse;
   tilewise_problem problem = sized<tilewise_problem>();
   tilewise_step step = sized<tilewise_step>();
