@@ -60,8 +60,8 @@ CpuFeatures detect() {
   found.avx512 = found.avx2_fma_f16c && (states & kAvx512State) == kAvx512State;
   for (int index : {16, 17, 28, 30, 31}) found.avx512 &= bit(leaf7.ebx, index);  // F DQ CD BW VL
   found.avx512_bf16 = found.avx512 && leaf7.eax >= 1 && bit(leaf7_1.eax, 5);
-  found.amx_bf16 = found.avx512_bf16 && (states & kTileState) == kTileState &&
-                   bit(leaf7.edx, 22) && bit(leaf7.edx, 24) && may_use_tiles();
+  found.amx_bf16 = found.avx512_bf16 && (states & kTileState) == kTileState && bit(leaf7.edx, 22) &&
+                   bit(leaf7.edx, 24) && may_use_tiles();
   return found;
 }
 

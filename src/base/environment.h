@@ -12,7 +12,8 @@ namespace tilewise::environment {
 [[nodiscard]] std::string tuning();  // TILEWISE_TUNING: a file, "none", or "" if unset
 [[nodiscard]] bool verbose();        // TILEWISE_VERBOSE=1: one line per plan on stderr
 
-// Where the user keeps settings: XDG_CONFIG_HOME, else $HOME/.config; "" if neither is an absolute path.
+// Where the user keeps settings: XDG_CONFIG_HOME, else $HOME/.config; "" if neither is an absolute
+// path.
 [[nodiscard]] std::string config_folder();
 
 }  // namespace tilewise::environment

@@ -56,9 +56,9 @@ struct Job {
 
 // The threads and what they share. Only the holder of Pool::busy_ calls its functions.
 //
-// A call is an odd number in the seat of its thread. The thread takes it, or, where it has not woken
-// up before the caller is done with its own task, the caller: nobody waits for a thread to wake up,
-// and a second worker costs no more than waking it.
+// A call is an odd number in the seat of its thread. The thread takes it, or, where it has not
+// woken up before the caller is done with its own task, the caller: nobody waits for a thread to
+// wake up, and a second worker costs no more than waking it.
 class Crew {
  public:
   ~Crew() {
@@ -99,8 +99,8 @@ class Crew {
   // True for one of those who ask while a call is open.
   bool takes_call(int w) noexcept {
     int number = seats_[w]->calls.load(std::memory_order_relaxed);
-    return number % 2 != 0 && seats_[w]->calls.compare_exchange_strong(number, number + 1,
-                                                                       std::memory_order_acquire);
+    return number % 2 != 0 &&
+           seats_[w]->calls.compare_exchange_strong(number, number + 1, std::memory_order_acquire);
   }
 
   // Returns how many threads exist; fewer than wanted where the system refuses more.

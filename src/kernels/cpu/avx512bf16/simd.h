@@ -44,9 +44,7 @@ struct Avx512Bf16 : Avx512F32 {
     store(p, interleave((__m512i)_mm512_cvtne2ps_pbh(second, first)));
   }
   // A word whose two halves are -0.0.
-  TILEWISE_INLINE Vec masked_words() {
-    return _mm512_castsi512_ps(_mm512_set1_epi16(INT16_MIN));
-  }
+  TILEWISE_INLINE Vec masked_words() { return _mm512_castsi512_ps(_mm512_set1_epi16(INT16_MIN)); }
   // The halves of the words that are NaN or infinity; 0 in place of the others.
   TILEWISE_INLINE Vec not_finite_halves(Vec words) {
     const __m512i x = _mm512_castps_si512(words), exponent = _mm512_set1_epi16(0x7f80);
@@ -54,9 +52,7 @@ struct Avx512Bf16 : Avx512F32 {
         _mm512_cmpeq_epi16_mask(_mm512_and_si512(x, exponent), exponent), x));
   }
   // x where no bit of y is set.
-  TILEWISE_INLINE Vec without_bits(Vec x, Vec y) {
-    return _mm512_andnot_ps(y, x);
-  }
+  TILEWISE_INLINE Vec without_bits(Vec x, Vec y) { return _mm512_andnot_ps(y, x); }
   TILEWISE_INLINE Vec scale_words(Vec w, Vec f) {
     const __m512i top = _mm512_set1_epi32(static_cast<int>(0xffff0000)),
                   words = _mm512_castps_si512(w);

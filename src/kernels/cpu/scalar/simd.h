@@ -25,8 +25,8 @@ struct Scalar {
   using Bits = BitsType;  // signed integer of the size of Real
   static constexpr int kLanes = 8;
   static constexpr int kWord = 1;  // elements per word
-  static constexpr int kStep = 1;  // words of the contracted index that are multiplied at a time; 16
-                                   // where products are of tiles (amx)
+  static constexpr int kStep = 1;  // words of the contracted index that are multiplied at a time;
+                                   // 16 where products are of tiles (amx)
   static constexpr int kRows = 4;
   static constexpr int kVectors = 1;
   typedef Real Vec __attribute__((vector_size(kLanes * sizeof(Real)), aligned(sizeof(Real))));
