@@ -45,10 +45,16 @@ void run_forward(const Plan::Data& plan, const Schedule::Data& schedule,
   }
 
   const auto tiles = static_cast<int64_t>(schedule.forward_order.size());
-  const auto run_item = [&](int64_t index, int worker) {
+  const auto item_of = [&](int64_t index, const ForwardItem* next) {
     const int64_t head = index / tiles;  // of all batches; heads that share keys are neighbours
-    const ForwardItem item = {head / shape.query_heads, head % shape.query_heads,
-                              schedule.forward_order[static_cast<size_t>(index % tiles)]};
+    return ForwardItem{head / shape.query_heads, head % shape.query_heads,
+                       schedule.forward_order[static_cast<size_t>(index % tiles)], next};
+  };
+  const auto run_item = [&](int64_t index, int worker) {
+    const int64_t after = index + schedule.forward_workers;
+    const bool is_last = after >= schedule.forward_items;
+    const ForwardItem next = item_of(is_last ? index : after, nullptr);
+    const ForwardItem item = item_of(index, is_last ? nullptr : &next);
     plan.kernel->forward(launch, item, scratch + worker * schedule.forward.scratch_stride);
   };
   run_items(*plan.executor, schedule.forward_workers, schedule.forward_items, counter, run_item);

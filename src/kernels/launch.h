@@ -61,6 +61,8 @@ struct ForwardItem {
   int64_t batch;
   int64_t head;
   int64_t query_tile;
+  // Probably the next item of the same worker, for reading ahead; null: unknown.
+  const ForwardItem* next = nullptr;
 };
 
 // An item of decode: a chunk of keys for one tile of rows. Items must be started in the order of

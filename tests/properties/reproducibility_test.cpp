@@ -16,8 +16,8 @@ const char* const kProblems[] = {
     "b=2 hq=3 hkv=1 n=97 m=131 d=40 e=72 mask=window:50,3 bias=nk",
     "b=1 hq=4 hkv=4 n=200 m=77 d=33 e=17 dtype=fp16 bias=hk",
     "b=1 hq=1 hkv=1 n=300 m=300 d=64 e=64 dtype=bf16",
-    "b=2 hq=6 hkv=2 n=3 m=3100 d=64 e=48 mask=causal",
-    "b=1 hq=8 hkv=1 n=7 m=4100 d=32 e=32 mask=window:1900,0 bias=hk dtype=bf16",
+    "b=2 hq=3 hkv=1 n=3 m=2100 d=24 e=16 mask=causal",
+    "b=1 hq=4 hkv=1 n=5 m=2300 d=32 e=32 mask=window:1200,0 bias=hk dtype=bf16",
 };
 
 TEST(Reproducibility, ThreadsDoNotChangeBits) {
@@ -33,12 +33,18 @@ TEST(Reproducibility, ThreadsDoNotChangeBits) {
   }
 }
 
+#if defined(__SANITIZE_THREAD__)
+constexpr int kRuns = 10;  // 50 times slower, and what it looks for shows in one
+#else
+constexpr int kRuns = 100;
+#endif
+
 TEST(Reproducibility, HundredRunsHaveTheSameBits) {
   const std::string line = "b=1 hq=4 hkv=2 n=129 m=161 d=64 e=64 mask=causal bias=k dlse=1";
   for (const std::string& isa : available_isas()) {
     AttentionData first(line), again(line);
     first.run(isa, 4);
-    for (int n = 0; n < 100; ++n) {
+    for (int n = 0; n < kRuns; ++n) {
       again.run(isa, 4);
       ASSERT_EQ(differences(first, again), "") << isa << ", run " << n;
     }
@@ -176,11 +182,11 @@ void expect_last_rows(const std::string& tail, int64_t few, int64_t keys, bool s
 }
 
 TEST(Reproducibility, FewQueriesHaveTheBitsOfPrefillOnRequest) {
-  for (const std::string tail : {" hq=4 hkv=2 d=64 e=64 mask=causal samebits=1",
-                                 " hq=3 hkv=1 d=50 e=33 mask=window:1500,0 samebits=1",
+  for (const std::string tail : {" hq=4 hkv=2 d=32 e=32 mask=causal samebits=1",
+                                 " hq=3 hkv=1 d=50 e=33 mask=window:900,0 samebits=1",
                                  " hq=4 hkv=1 d=64 e=80 mask=causal dtype=bf16 samebits=1",
                                  " hq=2 hkv=2 d=40 e=40 dtype=fp16 samebits=1"})
-    for (int64_t few : {1, 2, 5, 16}) expect_last_rows(tail, few, 2200, true);
+    for (int64_t few : {1, 5, 16}) expect_last_rows(tail, few, 1200, true);
 }
 
 TEST(Reproducibility, FewQueriesHaveTheBitsOfPrefillWithinOneChunkOfKeys) {

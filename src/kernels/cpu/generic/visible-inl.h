@@ -50,6 +50,11 @@ struct VisibleTile {
     const int to = last < end / kRows ? last : end / kRows;
     return {from, to < from ? 0 : to - from};
   }
+  int units() const {
+    int sum = 0;
+    for (int i = 0; i < count; ++i) sum += (segments[i].end - segments[i].begin) / kUnit;
+    return sum;
+  }
   bool partial() const {
     for (int i = 0; i < count; ++i)
       if (segments[i].masked) return true;
