@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which tiles a plan uses and how much work one worker gets at a time. Pure functions; no result
-// depends on them, only speed (docs/adr/0010).
+// depends on them, only speed (docs/adr/0010), but for the two constants of decode.
 #pragma once
 
 #include <cstdint>

@@ -5,7 +5,8 @@
 // - Rows are the queries of all query heads that share a key head, so K and V are read once for
 //   all of them: row r is query r % query_length of head r / query_length of the group.
 // - K and V are read row by row as they lie in memory. Lanes are keys in Q K^T (up to kFewRows
-//   rows) and dims in P V, so that few rows fill them; O has rows of dims.
+//   rows) and dims in P V, so that few rows fill them; O has rows of dims. Where products are of
+//   tiles, they are the forward's.
 // - Keys come in chunks, so that many cores can share one head. Chunks start at multiples of
 //   chunk_keys and are merged in their order, always: bits do not depend on who computes them.
 //
@@ -159,15 +160,15 @@ void find_visible_rows(VisibleTile<X>& tile, const tilewise::Band& band, const D
 
 // S^T (keys, kWidth) of R rows for whole groups of 2 kLanes keys. Lanes are keys until the end; two
 // vectors of them at a time, since the sum of each row is a chain. A sum is that of multiply_abt,
-// in its order. next: rows that are read next, to be fetched meanwhile.
+// in its order. fetch: rows that are read next, fetched meanwhile.
 template <class X, int R>
 __attribute__((noinline)) void multiply_few_rows(const Rows& keys, Fetch<X>& fetch, int64_t count,
                                                  const typename X::Real* query, int64_t depth,
                                                  typename X::Real* s) {
-  const int lines = fetch.each(count / X::kLanes * ((depth + X::kLanes - 1) / X::kLanes));
   using Vec = typename X::Vec;
   using Real = typename X::Real;
   constexpr int L = X::kLanes;
+  const int lines = fetch.each(count / L * ((depth + L - 1) / L));
   for (int64_t k0 = 0; k0 < count; k0 += 2 * L) {
     Vec sum[2][R] = {};
     for (int64_t d = 0; d < depth; d += L) {

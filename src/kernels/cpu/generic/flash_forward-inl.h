@@ -13,6 +13,7 @@
 #pragma once
 
 #include "kernels/cpu/generic/forward_tiles-inl.h"
+#include "kernels/cpu/generic/read_ahead-inl.h"
 
 namespace {
 
@@ -64,39 +65,6 @@ void add_product(QueryBlock<X>& q, const KeyTile<X>& kv, int64_t width, const ty
   }
   q.behind = nullptr;
 }
-
-// What the next item reads first, fetched beside the last tile of keys of this one: otherwise short
-// sequences, whose tensors come from memory, wait for it.
-template <class X>
-class ReadAhead {
- public:
-  ReadAhead() = default;
-  ReadAhead(const tilewise::ForwardLaunch& args, const tilewise::ForwardItem& item) {
-    const auto& shape = args.shape;
-    const auto& geometry = args.geometry;
-    const int64_t kv_head = item.head / (shape.query_heads / shape.kv_heads);
-    const int64_t q0 = item.query_tile * geometry.query_tile;
-    part_[0] = Fetch<X>(matrix_of(args.query, item.batch, item.head), q0,
-                        smaller(geometry.query_tile, shape.query_length - q0), shape.head_dim);
-    const int64_t run = args.by_query.begin[item.query_tile];
-    if (run == args.by_query.begin[item.query_tile + 1]) return;
-    const int64_t k0 = args.by_query.runs[run].first * geometry.key_tile;
-    const int64_t rows = smaller(geometry.key_tile, shape.kv_length - k0);
-    part_[1] = Fetch<X>(matrix_of(args.key, item.batch, kv_head), k0, rows, shape.head_dim);
-    part_[2] = Fetch<X>(matrix_of(args.value, item.batch, kv_head), k0, rows, shape.value_dim);
-  }
-  // What is left is spread over so many calls of step().
-  void spread(int64_t steps) {
-    for (int i = 0; i < 3; ++i) each_[i] = part_[i].each(steps);
-  }
-  void step() {
-    for (int i = 0; i < 3; ++i) part_[i].lines(each_[i]);
-  }
-
- private:
-  Fetch<X> part_[3];
-  int each_[3] = {0, 0, 0};
-};
 
 // One tile of queries. False: O is not finite, and masked pairs may have mixed 0 * NaN into it.
 template <class X, bool kCareful>
