@@ -17,11 +17,21 @@ struct Band {
 
 enum class TileKind : int32_t { kEmpty = 0, kFull = 1, kPartial = 2 };
 
+// Which pairs of a partial tile are visible: those inside the band, the range of keys, the range of
+// queries, and where the program, if there is one, says so. Local indices, as in Band.
+struct TileRule {
+  Band band;
+  int64_t key_begin = 0, key_end = Band::kUnbounded;
+  int64_t query_begin = 0, query_end = Band::kUnbounded;
+  int32_t program = -1;  // index among the programs of the mask; -1: none
+};
+
 // Tiles [first, last) of one row of tiles, all of one kind. Empty tiles have no run.
 struct TileRun {
   int32_t first;
   int32_t last;
   TileKind kind;
+  int32_t rule = 0;  // of a partial run: index of its TileRule
 };
 
 // Run-length coded rows of tiles; row r owns runs [begin[r], begin[r + 1]), ascending.

@@ -13,7 +13,7 @@ BELOW = {
     "src/expr": ["src/base"],
     "src/problem": ["src/base", "src/expr"],
     "src/schedule": ["src/base", "src/expr", "src/problem"],
-    "src/kernels/reference": ["src/base", "src/problem"],
+    "src/kernels/reference": ["src/base", "src/expr", "src/problem"],
     "src/kernels/cpu": ["src/base", "src/kernels"],
     "src/kernels/standard": ["src/base", "src/problem", "src/kernels", "src/kernels/cpu"],
     "src/kernels": ["src/base"],
