@@ -8,10 +8,12 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "tilewise/executor.h"
 #include "tilewise/export.h"
 #include "tilewise/problem.h"
+#include "tilewise/step.h"
 #include "tilewise/tensor.h"
 
 namespace tilewise {
@@ -22,17 +24,13 @@ struct PlanOptions {
   Executor* executor = nullptr;  // nullptr: default_executor(); must outlive the plan
 };
 
-struct Step {
-  int64_t batch = 1;
-  int64_t query_length = 0;
-  int64_t kv_length = 0;
-  int64_t query_offset = 0;  // global position of the first query, key, batch entry, head:
-  int64_t key_offset = 0;    // what masks and scores see as q, k, b, h
-  int64_t batch_offset = 0;
-  int64_t head_offset = 0;
-};
-
 class Schedule;
+
+// What `slope` is in the score `s - slope[h] * (q - k)`: data that may need a gradient.
+struct NamedTensor {
+  std::string name;
+  Tensor tensor;
+};
 
 // Shapes; B, N, M = batch, query_length, kv_length of the schedule:
 //   query [B, query_heads, N, head_dim]   key [B, kv_heads, M, head_dim]   value [B, kv_heads, M,
@@ -41,19 +39,26 @@ class Schedule;
 //   float32 (float64 in a float64 problem), natural logarithm;
 //     optional in forward (data == nullptr)
 // A row that sees no key has output 0 and logsumexp -infinity.
+//   tables: one for every real table of the score, of any dtype; a table of n indices is the last n
+//   axes, those before have extent 1.
 struct ForwardTensors {
   Tensor query, key, value, bias, output, logsumexp;
+  std::vector<NamedTensor> tables = {};
 };
 
 // Gradients have the shapes of what they are gradients of, and the problem's dtype, except:
 //   grad_logsumexp: optional input, as logsumexp;
 //   grad_bias: optional output, shape of bias, float32 (float64 in a float64 problem): it sums
 //     over every axis that bias broadcasts.
+//   grad_tables: optional outputs, by the names of tables and in their shapes, float32 (float64 in
+//     a float64 problem).
 // output and logsumexp are those of forward. Every element of every gradient is written.
 struct BackwardTensors {
   Tensor query, key, value, bias, output, logsumexp;
   Tensor grad_output, grad_logsumexp;
   Tensor grad_query, grad_key, grad_value, grad_bias;
+  std::vector<NamedTensor> tables = {};
+  std::vector<NamedTensor> grad_tables = {};
 };
 
 // The memory of one run; 64-byte aligned.

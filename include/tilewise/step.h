@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// The lengths and the integer data of one step. Everything here is copied when a schedule is made.
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace tilewise {
+
+enum class IntegerType : int32_t {
+  kInt32 = 0,
+  kInt64 = 1,
+  kBool = 2,  // one byte; anything but 0 is 1
+};
+
+// What `doc` is in `doc[q] == doc[k]`. Row-major without gaps; 1 to 4 axes, one per index. Values
+// must fit in 32 bits.
+struct IntegerTable {
+  std::string name;
+  const void* data = nullptr;
+  IntegerType type = IntegerType::kInt32;
+  std::vector<int64_t> shape = {};
+};
+
+// What `w` is in `q - k < w`: a number that may change from step to step.
+struct NamedScalar {
+  template <std::integral Value>
+  NamedScalar(std::string scalar_name, Value value)
+      : name(std::move(scalar_name)),
+        integer(static_cast<int64_t>(value)),
+        real(static_cast<double>(value)) {}
+  template <std::floating_point Value>
+  NamedScalar(std::string scalar_name, Value value)
+      : name(std::move(scalar_name)), is_real(true), real(value) {}
+
+  std::string name;
+  bool is_real = false;  // a real number cannot stand for an integer, the other way round it can
+  int64_t integer = 0;
+  double real = 0;
+};
+
+struct Step {
+  int64_t batch = 1;
+  int64_t query_length = 0;
+  int64_t kv_length = 0;
+  int64_t query_offset = 0;  // global position of the first query, key, batch entry, head:
+  int64_t key_offset = 0;    // what masks and scores see as q, k, b, h
+  int64_t batch_offset = 0;
+  int64_t head_offset = 0;
+  // One for every name that the mask or the score uses, and no others. Real tables are given at
+  // run time (plan.h).
+  std::vector<IntegerTable> tables = {};
+  std::vector<NamedScalar> scalars = {};
+};
+
+}  // namespace tilewise
