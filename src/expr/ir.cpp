@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "expr/ir.h"
 
+#include <cmath>
+#include <limits>
 #include <utility>
 
 #include "base/message.h"
@@ -94,6 +96,7 @@ int32_t Graph::constant(int64_t value) {
   return add({.op = Op::kConst, .type = Type::kInt, .immediate = value});
 }
 int32_t Graph::constant(double value) {
+  if (std::isnan(value)) value = std::numeric_limits<double>::quiet_NaN();
   return add({.op = Op::kConst, .type = Type::kReal, .immediate = std::bit_cast<int64_t>(value)});
 }
 int32_t Graph::variable(Variable variable) {
@@ -172,6 +175,20 @@ int32_t Graph::where(int32_t condition, int32_t a, int32_t b) {
   if (node(condition).type != Type::kBool || node(a).type != node(b).type) wrong_types(Op::kWhere);
   return add(
       {.op = Op::kWhere, .type = node(a).type, .count = 3, .operand = {condition, a, b, -1}});
+}
+
+int32_t Graph::promoted(int32_t a) {
+  const Node& value = node(a);
+  if (value.type == Type::kReal) return a;
+  if (value.type == Type::kInt && value.is_const())
+    return constant(static_cast<double>(value.immediate));
+  return unary(Op::kToReal, a);
+}
+
+int32_t Graph::truth(int32_t a) {
+  const Type type = node(a).type;
+  if (type == Type::kBool) return a;
+  return binary(Op::kNotEqual, a, type == Type::kReal ? constant(0.0) : constant(int64_t{0}));
 }
 
 int32_t Graph::lookup(const std::string& table, Type type, const int32_t* index, int count) {
