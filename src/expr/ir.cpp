@@ -42,6 +42,13 @@ const char* name_of(Variable variable) {
   return kNames[static_cast<int>(variable)];
 }
 
+std::string describe(const Symbol& symbol) {
+  const std::string type = symbol.type == Type::kReal ? "real" : "integer";
+  if (symbol.rank == 0) return "a named " + type + " number";
+  return "a table of " + type + " numbers with " + std::to_string(symbol.rank) +
+         (symbol.rank == 1 ? " index" : " indices");
+}
+
 int32_t Graph::add(const Node& node) {
   if (slots_.empty()) slots_.assign(64, -1);
   const auto find = [this](const Node& wanted) {
@@ -68,17 +75,11 @@ int32_t Graph::add(const Node& node) {
 }
 
 int32_t Graph::symbol(const Symbol& symbol) {
-  const auto kind = [](const Symbol& s) {
-    const std::string type = s.type == Type::kReal ? "real" : "integer";
-    return s.rank == 0 ? "a named " + type + " number"
-                       : "a table of " + type + " numbers with " + std::to_string(s.rank) +
-                             (s.rank == 1 ? " index" : " indices");
-  };
   for (size_t i = 0; i < symbols_.size(); ++i) {
     if (symbols_[i].name != symbol.name) continue;
     if (symbols_[i] == symbol) return static_cast<int32_t>(i);
-    throw InvalidArgument(message("expression", symbol.name, kind(symbol),
-                                  kind(symbols_[i]) + ", as elsewhere in the expression",
+    throw InvalidArgument(message("expression", symbol.name, describe(symbol),
+                                  describe(symbols_[i]) + ", as elsewhere in the expression",
                                   "one name has one meaning"));
   }
   if (symbols_.size() >= kMaxSymbols) {

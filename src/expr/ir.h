@@ -83,6 +83,9 @@ struct Symbol {
   bool operator==(const Symbol&) const = default;
 };
 
+// "a named integer number", "a table of real numbers with 2 indices".
+[[nodiscard]] std::string describe(const Symbol& symbol);
+
 inline constexpr int kMaxOperands = 4;
 
 struct Node {
