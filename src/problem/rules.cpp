@@ -150,7 +150,7 @@ const std::vector<Rule>& catalogue() {
       {"tree",
        false,
        {},
-       "k < prefix or ancestor[max(q - prefix, 0), max(k - prefix, 0)] != 0",
+       "k < prefix or prefix <= q and ancestor[max(q - prefix, 0), max(k - prefix, 0)] != 0",
        "a tree of drafts behind a prefix (Medusa, EAGLE)"},
       {"shared-prefix",
        false,
