@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "base/message.h"
+#include "expr/operators.h"
 #include "expr/tokens.h"
 #include "tilewise/error.h"
 
@@ -15,26 +16,18 @@ namespace {
 
 constexpr const char* kNoReals = "a mask has integers only";
 
-struct Value {
-  int32_t node = -1;
-  size_t at = 0;  // where its text begins
-  // A bool made of numbers by `and`, `or` or a branch of `if`, where Python keeps the number. It is
-  // a condition like any other, but may not be compared or negated bitwise.
-  bool is_truth = false;
-};
-
 class Parser {
  public:
   Parser(const Source& source, bool is_score, const std::vector<Symbol>& declared)
-      : source_(source), is_score_(is_score), declared_(declared) {
+      : source_(source), operators_(source), is_score_(is_score), declared_(declared) {
     advance();
   }
 
   Expression parse() {
     Value value = conditional();
     if (token_.kind != TokenKind::kEnd) unexpected("an operator or the end of the text");
-    value = is_score_ ? as_real(value) : as_bool(value);
-    return {std::make_shared<const Graph>(std::move(graph_)), value.node};
+    value = is_score_ ? operators_.as_real(value) : operators_.as_bool(value);
+    return {std::make_shared<const Graph>(std::move(graph())), value.node};
   }
 
  private:
@@ -69,47 +62,7 @@ class Parser {
     source_.reject(token_.at, quoted(token_), expected, hint);
   }
 
-  // Types.
-  [[nodiscard]] Type type(const Value& value) const { return graph_.node(value.node).type; }
-  [[noreturn]] void wrong_type(const Value& value, const char* expected, const char* hint) const {
-    const Type got = type(value);
-    source_.reject(value.at,
-                   value.is_truth       ? "the truth of a number"
-                   : got == Type::kBool ? "a bool"
-                   : got == Type::kInt  ? "an integer"
-                                        : "a real number",
-                   expected, hint);
-  }
-  Value as_bool(const Value& value) {
-    if (type(value) == Type::kBool) return value;
-    return {graph_.truth(value.node), value.at, true};
-  }
-  Value as_number(const Value& value) const {
-    if (type(value) == Type::kBool)
-      wrong_type(value, "a number", "where(condition, 1, 0) makes a number of a bool");
-    return value;
-  }
-  Value as_int(const Value& value) const {
-    if (type(as_number(value)) != Type::kInt)
-      wrong_type(value, "an integer", "divide integers with //");
-    return value;
-  }
-  Value as_real(const Value& value) { return {graph_.promoted(as_number(value).node), value.at}; }
-  // Operand of an operator that is bitwise on Python's integers.
-  Value as_pure_bool(const Value& value) const {
-    if (type(value) != Type::kBool || value.is_truth)
-      wrong_type(value, "a bool", "there are no bitwise operators: write and, or, not");
-    return value;
-  }
-  // Two numbers of one type.
-  void unify(Value& a, Value& b) {
-    if (type(as_number(a)) == type(as_number(b))) return;
-    a = as_real(a);
-    b = as_real(b);
-  }
-  Value binary(Op op, const Value& a, const Value& b) {
-    return {graph_.binary(op, a.node, b.node), a.at};
-  }
+  [[nodiscard]] Graph& graph() { return operators_.graph(); }
   void require_score(size_t at, const std::string& got, const char* expected, const char* hint) {
     if (!is_score_) source_.reject(at, got, expected, hint);
   }
@@ -121,43 +74,24 @@ class Parser {
     if (!accept("if")) return a;
     const Value condition = disjunction();
     require("else", "'else'");
-    return choose(condition, a, conditional());
-  }
-
-  Value choose(const Value& condition, Value a, Value b) {
-    const size_t at = std::min(condition.at, a.at);
-    bool is_truth = false;
-    if (type(a) == Type::kBool || type(b) == Type::kBool) {
-      a = as_bool(a);
-      b = as_bool(b);
-      is_truth = a.is_truth || b.is_truth;
-    } else {
-      unify(a, b);
-    }
-    return {graph_.where(as_bool(condition).node, a.node, b.node), at, is_truth};
+    return operators_.choose(condition, a, conditional());
   }
 
   Value disjunction() {
     Value value = conjunction();
-    while (accept("or")) value = connect(Op::kOr, value, conjunction());
+    while (accept("or")) value = operators_.connect(Op::kOr, value, conjunction());
     return value;
   }
   Value conjunction() {
     Value value = inversion();
-    while (accept("and")) value = connect(Op::kAnd, value, inversion());
-    return value;
-  }
-  Value connect(Op op, const Value& left, const Value& right) {
-    const Value a = as_bool(left), b = as_bool(right);
-    Value value = binary(op, a, b);
-    value.is_truth = a.is_truth || b.is_truth;
+    while (accept("and")) value = operators_.connect(Op::kAnd, value, inversion());
     return value;
   }
   Value inversion() {
     const size_t at = token_.at;
     if (!accept("not")) return comparison();
     const Level level(*this);
-    return {graph_.unary(Op::kNot, as_bool(inversion()).node), at};
+    return {operators_.opposite(inversion()).node, at};
   }
 
   Value comparison() {
@@ -170,47 +104,19 @@ class Parser {
         return all.node < 0 ? left : all;
       advance();
       const Value right = bit_or();
-      const Value one = compare(op, left, right);
-      all = {all.node < 0 ? one.node : graph_.binary(Op::kAnd, all.node, one.node), all.at};
+      const Value one = operators_.compare(op, left, right);
+      all = {all.node < 0 ? one.node : graph().binary(Op::kAnd, all.node, one.node), all.at};
       left = right;
     }
   }
-  Value compare(const Token& op, Value a, Value b) {
-    const bool is_equality = op.is("==") || op.is("!=");
-    if (is_equality && type(a) == Type::kBool && type(b) == Type::kBool)
-      return compare_bools(op.is("=="), a, b);
-    unify(a, b);
-    if (op.is("<")) return binary(Op::kLess, a, b);
-    if (op.is("<=")) return binary(Op::kLessEqual, a, b);
-    if (op.is(">")) return binary(Op::kLess, b, a);
-    if (op.is(">=")) return binary(Op::kLessEqual, b, a);
-    return binary(op.is("==") ? Op::kEqual : Op::kNotEqual, a, b);
-  }
-  Value compare_bools(bool is_equal, const Value& a, const Value& b) {
-    for (const Value& value : {a, b}) {
-      if (value.is_truth)
-        wrong_type(value, "a bool", "Python compares the number itself here: write != 0");
-    }
-    const int32_t opposite = graph_.unary(Op::kNot, b.node);
-    return {
-        is_equal ? graph_.where(a.node, b.node, opposite) : graph_.where(a.node, opposite, b.node),
-        a.at};
-  }
-
   Value bit_or() {
     Value value = bit_and();
-    while (accept("|")) {
-      const Value a = as_pure_bool(value);
-      value = binary(Op::kOr, a, as_pure_bool(bit_and()));
-    }
+    while (accept("|")) value = operators_.bitwise(Op::kOr, value, bit_and());
     return value;
   }
   Value bit_and() {
     Value value = sum();
-    while (accept("&")) {
-      const Value a = as_pure_bool(value);
-      value = binary(Op::kAnd, a, as_pure_bool(sum()));
-    }
+    while (accept("&")) value = operators_.bitwise(Op::kAnd, value, sum());
     return value;
   }
 
@@ -220,9 +126,7 @@ class Parser {
       const Token op = token_;
       if (!op.is("+") && !op.is("-")) return value;
       advance();
-      Value right = product();
-      unify(value, right);
-      value = binary(op.is("+") ? Op::kAdd : Op::kSub, value, right);
+      value = operators_.arithmetic(op.is("+") ? Op::kAdd : Op::kSub, value, product());
     }
   }
   Value product() {
@@ -232,16 +136,13 @@ class Parser {
       if (!op.is("*") && !op.is("/") && !op.is("//") && !op.is("%")) return value;
       if (op.is("/")) require_score(op.at, "'/'", "'//'", "/ gives a real number, a mask has none");
       advance();
-      Value right = factor();
-      if (op.is("*")) {
-        unify(value, right);
-        value = binary(Op::kMul, value, right);
-      } else if (op.is("/")) {
-        value = binary(Op::kDiv, as_real(value), as_real(right));
-      } else {
-        const Value a = as_int(value);
-        value = binary(op.is("%") ? Op::kMod : Op::kFloorDiv, a, as_int(right));
-      }
+      const Value right = factor();
+      if (op.is("*"))
+        value = operators_.arithmetic(Op::kMul, value, right);
+      else if (op.is("/"))
+        value = operators_.divide(value, right);
+      else
+        value = operators_.floor_divide(op.is("%") ? Op::kMod : Op::kFloorDiv, value, right);
     }
   }
 
@@ -253,9 +154,10 @@ class Parser {
     if (op.is("-") && is_literal()) return {literal(true), at};
     const Level level(*this);
     const Value operand = factor();
-    if (op.is("~")) return {graph_.unary(Op::kNot, as_pure_bool(operand).node), at};
-    const int32_t number = as_number(operand).node;
-    return {op.is("-") ? graph_.unary(Op::kNeg, number) : number, at};
+    const Value result = op.is("~")   ? operators_.bitwise_opposite(operand)
+                         : op.is("-") ? operators_.negate(operand)
+                                      : operators_.as_number(operand);
+    return {result.node, at};
   }
 
   [[nodiscard]] bool is_literal() const {
@@ -272,14 +174,14 @@ class Parser {
       if (std::from_chars(text.data(), end, value).ec != std::errc())
         unexpected("an integer of 64 bits");
       advance();
-      return graph_.constant(value);
+      return graph().constant(value);
     }
     require_score(token_.at, quoted(token_), "an integer", kNoReals);
     double value = 0;
     if (std::from_chars(text.data(), end, value).ec != std::errc())
       unexpected("a number that float64 can hold");
     advance();
-    return graph_.constant(value);
+    return graph().constant(value);
   }
 
   Value primary() {
@@ -294,7 +196,7 @@ class Parser {
     if (token.kind != TokenKind::kName) unexpected("a value");
     if (token.is("True") || token.is("False")) {
       advance();
-      return {graph_.constant(token.is("True")), token.at};
+      return {graph().constant(token.is("True")), token.at};
     }
     for (int i = 0; i < kVariables; ++i) {
       if (token.text == name_of(static_cast<Variable>(i))) return variable(token, i);
@@ -310,7 +212,7 @@ class Parser {
     if (which == Variable::kScore)
       require_score(token.at, "'s'", "an integer", "only a score may use the product s");
     advance();
-    return {graph_.variable(which), token.at};
+    return {graph().variable(which), token.at};
   }
 
   // "(" or "[" is the current token; `close` ends the list.
@@ -357,25 +259,11 @@ class Parser {
     return result;
   }
   Value apply(Op op, const std::vector<Value>& values) {
-    Value first = values[0];
-    switch (op) {
-      case Op::kWhere:
-        return choose(values[0], values[1], values[2]);
-      case Op::kMin:
-      case Op::kMax:
-        for (size_t i = 1; i < values.size(); ++i) {
-          Value next = values[i];
-          unify(first, next);
-          first = binary(op, first, next);
-        }
-        return first;
-      case Op::kAbs:
-        return {graph_.unary(op, as_number(first).node)};
-      case Op::kToReal:  // float(2) stays what it is written as
-        return {type(as_number(first)) == Type::kReal ? first.node : graph_.unary(op, first.node)};
-      default:
-        return {graph_.unary(op, as_real(first).node)};
-    }
+    if (op == Op::kWhere) return operators_.choose(values[0], values[1], values[2]);
+    if (op != Op::kMin && op != Op::kMax) return operators_.function(op, values[0]);
+    Value value = values[0];
+    for (size_t i = 1; i < values.size(); ++i) value = operators_.arithmetic(op, value, values[i]);
+    return value;
   }
 
   Value symbol(const Token& name) {
@@ -394,10 +282,10 @@ class Parser {
     }
     symbol.rank = static_cast<int>(index.size());
     check_symbol(name, symbol, declared == declared_.end() ? nullptr : &*declared);
-    if (index.empty()) return {graph_.scalar(symbol.name, symbol.type), name.at};
+    if (index.empty()) return {graph().scalar(symbol.name, symbol.type), name.at};
     int32_t operands[kMaxOperands];
-    for (size_t i = 0; i < index.size(); ++i) operands[i] = as_int(index[i]).node;
-    return {graph_.lookup(symbol.name, symbol.type, operands, symbol.rank), name.at};
+    for (size_t i = 0; i < index.size(); ++i) operands[i] = operators_.as_int(index[i]).node;
+    return {graph().lookup(symbol.name, symbol.type, operands, symbol.rank), name.at};
   }
   void check_symbol(const Token& name, const Symbol& symbol, const Symbol* declared) {
     if (symbol.rank > kMaxOperands) {
@@ -407,7 +295,7 @@ class Parser {
     if (declared != nullptr && *declared != symbol)
       source_.reject(name.at, describe(symbol), describe(*declared) + ", as it is declared");
     if (symbol.type == Type::kReal) require_score(name.at, describe(symbol), "integers", kNoReals);
-    for (const Symbol& known : graph_.symbols()) {
+    for (const Symbol& known : graph().symbols()) {
       if (known.name != symbol.name || known == symbol) continue;
       const bool may_be_integer = known.type != symbol.type;
       source_.reject(name.at, describe(symbol), describe(known) + ", as before",
@@ -418,9 +306,9 @@ class Parser {
   }
 
   Source source_;
+  Operators operators_;
   bool is_score_;
   const std::vector<Symbol>& declared_;
-  Graph graph_;
   Token token_;
   int depth_ = 0;
   int indices_ = 0;  // how many brackets are open
