@@ -99,7 +99,8 @@ Value Operators::connect(Op op, const Value& left, const Value& right) {
 }
 
 Value Operators::bitwise(Op op, const Value& a, const Value& b) {
-  return binary(op, as_pure_bool(a), as_pure_bool(b));
+  const Value left = as_pure_bool(a);
+  return binary(op, left, as_pure_bool(b));
 }
 
 Value Operators::choose(const Value& condition, Value a, Value b) {
