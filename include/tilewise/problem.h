@@ -4,43 +4,12 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <optional>
-#include <string>
 
-#include "tilewise/export.h"
+#include "tilewise/rules.h"
 #include "tilewise/tensor.h"
 
 namespace tilewise {
-
-namespace detail {
-struct MaskRule;  // src/problem/mask.h
-}
-
-// May query q see key k? An opaque, immutable, cheaply copied value. Default: every key is visible.
-class TILEWISE_API Mask {
- public:
-  Mask() = default;
-  explicit Mask(std::shared_ptr<const detail::MaskRule> rule) : rule_(std::move(rule)) {}
-  // One line that means the mask: "none", "causal", "causal-top-left", "window:4,0".
-  [[nodiscard]] std::string text() const;
-  [[nodiscard]] const detail::MaskRule* rule() const noexcept { return rule_.get(); }
-
- private:
-  std::shared_ptr<const detail::MaskRule> rule_;  // null: none
-};
-
-// Bottom right: the last query is aligned with the last key, whatever the offsets are:
-// key k is visible iff k - q - (kv_length - query_length) <= 0, with k and q counted from the
-// first key and query given.
-[[nodiscard]] TILEWISE_API Mask causal();
-// Top left: global positions are compared, (key_offset + k) <= (query_offset + q).
-[[nodiscard]] TILEWISE_API Mask causal_top_left();
-// Bottom right aligned: visible iff -left <= k - q - (kv_length - query_length) <= right.
-// left and right are >= 0.
-[[nodiscard]] TILEWISE_API Mask window(int64_t left, int64_t right);
-// The inverse of Mask::text(). Throws InvalidArgument.
-[[nodiscard]] TILEWISE_API Mask mask_from_text(const std::string& text);
 
 struct Problem {
   int64_t query_heads = 1;

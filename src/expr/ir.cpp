@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "expr/ir.h"
 
+#include <cmath>
+#include <limits>
 #include <utility>
 
 #include "base/message.h"
@@ -40,6 +42,13 @@ const char* name_of(Variable variable) {
   return kNames[static_cast<int>(variable)];
 }
 
+std::string describe(const Symbol& symbol) {
+  const std::string type = symbol.type == Type::kReal ? "real" : "integer";
+  if (symbol.rank == 0) return "a named " + type + " number";
+  return "a table of " + type + " numbers with " + std::to_string(symbol.rank) +
+         (symbol.rank == 1 ? " index" : " indices");
+}
+
 int32_t Graph::add(const Node& node) {
   if (slots_.empty()) slots_.assign(64, -1);
   const auto find = [this](const Node& wanted) {
@@ -66,17 +75,11 @@ int32_t Graph::add(const Node& node) {
 }
 
 int32_t Graph::symbol(const Symbol& symbol) {
-  const auto kind = [](const Symbol& s) {
-    const std::string type = s.type == Type::kReal ? "real" : "integer";
-    return s.rank == 0 ? "a named " + type + " number"
-                       : "a table of " + type + " numbers with " + std::to_string(s.rank) +
-                             (s.rank == 1 ? " index" : " indices");
-  };
   for (size_t i = 0; i < symbols_.size(); ++i) {
     if (symbols_[i].name != symbol.name) continue;
     if (symbols_[i] == symbol) return static_cast<int32_t>(i);
-    throw InvalidArgument(message("expression", symbol.name, kind(symbol),
-                                  kind(symbols_[i]) + ", as elsewhere in the expression",
+    throw InvalidArgument(message("expression", symbol.name, describe(symbol),
+                                  describe(symbols_[i]) + ", as elsewhere in the expression",
                                   "one name has one meaning"));
   }
   if (symbols_.size() >= kMaxSymbols) {
@@ -94,6 +97,7 @@ int32_t Graph::constant(int64_t value) {
   return add({.op = Op::kConst, .type = Type::kInt, .immediate = value});
 }
 int32_t Graph::constant(double value) {
+  if (std::isnan(value)) value = std::numeric_limits<double>::quiet_NaN();
   return add({.op = Op::kConst, .type = Type::kReal, .immediate = std::bit_cast<int64_t>(value)});
 }
 int32_t Graph::variable(Variable variable) {
@@ -172,6 +176,20 @@ int32_t Graph::where(int32_t condition, int32_t a, int32_t b) {
   if (node(condition).type != Type::kBool || node(a).type != node(b).type) wrong_types(Op::kWhere);
   return add(
       {.op = Op::kWhere, .type = node(a).type, .count = 3, .operand = {condition, a, b, -1}});
+}
+
+int32_t Graph::promoted(int32_t a) {
+  const Node& value = node(a);
+  if (value.type == Type::kReal) return a;
+  if (value.type == Type::kInt && value.is_const())
+    return constant(static_cast<double>(value.immediate));
+  return unary(Op::kToReal, a);
+}
+
+int32_t Graph::truth(int32_t a) {
+  const Type type = node(a).type;
+  if (type == Type::kBool) return a;
+  return binary(Op::kNotEqual, a, type == Type::kReal ? constant(0.0) : constant(int64_t{0}));
 }
 
 int32_t Graph::lookup(const std::string& table, Type type, const int32_t* index, int count) {

@@ -83,6 +83,9 @@ struct Symbol {
   bool operator==(const Symbol&) const = default;
 };
 
+// "a named integer number", "a table of real numbers with 2 indices".
+[[nodiscard]] std::string describe(const Symbol& symbol);
+
 inline constexpr int kMaxOperands = 4;
 
 struct Node {
@@ -112,7 +115,7 @@ class Graph {
 
   int32_t constant(bool value);
   int32_t constant(int64_t value);
-  int32_t constant(double value);
+  int32_t constant(double value);  // every NaN is one
   int32_t variable(Variable variable);
   int32_t scalar(const std::string& name, Type type);
   // Operands of one type, which decides the type of the result where the operator allows several.
@@ -120,6 +123,10 @@ class Graph {
   int32_t unary(Op op, int32_t a);
   int32_t binary(Op op, int32_t a, int32_t b);
   int32_t where(int32_t condition, int32_t a, int32_t b);
+  // An int where a real is wanted: a literal becomes the real literal.
+  int32_t promoted(int32_t a);
+  // A number where a bool is wanted: true if it is not 0.
+  int32_t truth(int32_t a);
   int32_t lookup(const std::string& table, Type type, const int32_t* index, int count);
 
   [[nodiscard]] const std::vector<Node>& nodes() const noexcept { return nodes_; }

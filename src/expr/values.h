@@ -21,9 +21,9 @@ struct IntTable {
 // What a step gives to an expression: one entry per symbol of its graph, in that order.
 struct Values {
   struct Entry {
-    int64_t integer = 0;                    // an int scalar
-    double real = 0;                        // a real scalar
-    std::shared_ptr<const IntTable> table;  // an int table
+    int64_t integer = 0;                         // an int scalar
+    double real = 0;                             // a real scalar
+    std::shared_ptr<const IntTable> table = {};  // an int table
     Tensor real_table = {};  // a real table: the last `rank` axes; those before are 1
   };
   std::vector<Entry> symbols;

@@ -227,12 +227,10 @@ void CaseMemory::place_not_a_number() {
   const int64_t group = case_.query_heads / case_.kv_heads;
   std::vector<char> is_seen(case_.batch * case_.kv_heads * case_.kv_length, 0);
   for (const reference::Row& row : reference::all_rows(t.query)) {
+    reference::Visibility is_visible(in, row.batch, row.head);
     bool sees = false;
     for (int64_t j = 0; j < case_.kv_length; ++j) {
-      if (!reference::is_visible(in.mask, case_.query_length, case_.kv_length, in.query_offset,
-                                 in.key_offset, row.query, j)) {
-        continue;
-      }
+      if (!is_visible(row.query, j)) continue;
       if (t.bias.data != nullptr &&
           load_element(t.bias.data, t.bias.dtype,
                        index_of(t.bias, t.bias.shape[0] == 1 ? 0 : row.batch,

@@ -88,5 +88,7 @@ TEST(FuzzSmoke, Safetensors) {
 
 TEST(FuzzSmoke, Problem) { replay_and_mutate(read_corpus("problem"), fuzz_problem); }
 
+TEST(FuzzSmoke, Expression) { replay_and_mutate(read_corpus("expression"), fuzz_expression); }
+
 }  // namespace
 }  // namespace tilewise::fuzz

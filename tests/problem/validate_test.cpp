@@ -106,15 +106,14 @@ const InvalidCase kCases[] = {
     {Run::kForward, [](ValidCall& s) { s.problem.mask = window(0, -3); },
      "window: right is -3, expected 0 or more"},
     {Run::kForward, [](ValidCall& s) { s.problem.mask = mask_from_text("window:4"); },
-     "mask_from_text: text is \"window:4\", expected none, causal, causal-top-left or "
-     "window:LEFT,RIGHT; for example window:128,0"},
+     "mask_from_text: text is \"window:4\", expected window:left,right; right must be given"},
     {Run::kForward, [](ValidCall& s) { s.problem.mask = mask_from_text("Causal"); },
-     "mask_from_text: text is \"Causal\", expected none, causal, causal-top-left or "
-     "window:LEFT,RIGHT; for example window:128,0"},
+     "mask_from_text: text is \"Causal\", expected a rule such as causal or window:128,0, or an "
+     "expression such as k <= q; docs/rules.md lists the rules"},
     {Run::kForward,
      [](ValidCall& s) { s.problem.mask = mask_from_text("window:4,99999999999999999999"); },
-     "mask_from_text: text is \"window:4,99999999999999999999\", expected none, causal, "
-     "causal-top-left or window:LEFT,RIGHT; for example window:128,0"},
+     "mask_from_text: text is \"window:4,99999999999999999999\", expected window:left,right; right "
+     "must be a number"},
     {Run::kForward, [](ValidCall& s) { s.options.threads = -1; },
      "make_plan: threads is -1, expected 0 to 4096; 0 means all of the executor"},
     {Run::kForward, [](ValidCall& s) { s.options.threads = 4097; },

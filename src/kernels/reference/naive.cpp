@@ -84,15 +84,13 @@ struct Naive {
   // Visible keys of the row, from the start on, and S, stored.
   void scores(const std::vector<Real>& q_i, int64_t i) {
     const std::vector<Real> dots = products(q_i, k);
+    Visibility is_visible(in, batch, head);
     keys.clear();
     s.assign(kv_length, 0);
     const int64_t first = int64_t(start * double(kv_length));
     for (int64_t n = 0; n < kv_length; ++n) {
       const int64_t j = (first + n) % kv_length;
-      if (!is_visible(in.mask, in.query.shape[2], kv_length, in.query_offset, in.key_offset, i,
-                      j)) {
-        continue;
-      }
+      if (!is_visible(i, j)) continue;
       Real score = Real(in.scale) * dots[j];
       if (in.bias.data != nullptr) {
         const Real bias = Real(load_element(in.bias.data, in.bias.dtype, bias_offset(i, j)));

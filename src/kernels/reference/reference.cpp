@@ -5,7 +5,8 @@
 #include <limits>
 
 #include "base/dtype.h"
-#include "problem/mask.h"
+#include "base/message.h"
+#include "tilewise/error.h"
 
 namespace tilewise::reference {
 namespace {
@@ -79,14 +80,14 @@ struct SoftmaxRow {
 
 template <class Real>
 SoftmaxRow<Real> softmax_row(const Inputs& in, const Head<Real>& head, const Real* q_i, int64_t i) {
-  const int64_t query_length = in.query.shape[2], kv_length = in.key.shape[2];
+  const int64_t kv_length = in.key.shape[2];
   const int64_t head_dim = in.query.shape[3], value_dim = in.value.shape[3];
+  Visibility is_visible(in, head.batch, head.head);
   SoftmaxRow<Real> row;
   row.o.assign(value_dim, 0);
   Real m = -std::numeric_limits<Real>::infinity();
   for (int64_t j = 0; j < kv_length; ++j) {
-    if (!is_visible(in.mask, query_length, kv_length, in.query_offset, in.key_offset, i, j))
-      continue;
+    if (!is_visible(i, j)) continue;
     Real bias = 0;
     if (in.bias.data != nullptr) {
       bias = element(in.bias, broadcast(head.batch, in.bias.shape[0]),
@@ -180,21 +181,25 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows) {
 
 }  // namespace
 
-bool is_visible(const Mask& mask, int64_t query_length, int64_t kv_length, int64_t query_offset,
-                int64_t key_offset, int64_t q, int64_t k) {
-  using Wide = __int128;  // offsets and window sides may be as large as int64 allows
-  const detail::MaskRule* rule = mask.rule();
-  if (rule == nullptr) return true;
-  const Wide from_last = Wide(k) - q - (Wide(kv_length) - query_length);
-  switch (rule->kind) {
-    case detail::MaskKind::kCausal:
-      return from_last <= 0;
-    case detail::MaskKind::kCausalTopLeft:
-      return Wide(key_offset) + k <= Wide(query_offset) + q;
-    case detail::MaskKind::kWindow:
-      return -Wide(rule->left) <= from_last && from_last <= rule->right;
+Visibility::Visibility(const Inputs& inputs, int64_t batch, int64_t head) : mask_(inputs.mask) {
+  const expr::Expression* expression = mask_.expression();
+  if (expression == nullptr) return;
+  if (!expression->graph->symbols().empty()) {
+    throw InvalidArgument(message("reference", "mask", '"' + mask_.text() + '"',
+                                  "a mask without tables and named numbers",
+                                  "others are not supported yet"));
   }
-  return false;
+  point_.batch = batch, point_.head = head;
+  values_.query_length = inputs.query.shape[2], values_.kv_length = inputs.key.shape[2];
+  values_.query_offset = inputs.query_offset, values_.key_offset = inputs.key_offset;
+  evaluator_.emplace(*expression, values_);
+}
+
+bool Visibility::operator()(int64_t q, int64_t k) {
+  if (!evaluator_) return true;
+  point_.query = values_.query_offset + q;
+  point_.key = values_.key_offset + k;
+  return evaluator_->boolean(point_);
 }
 
 std::vector<Row> all_rows(const Tensor& query) {

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The oracle: attention and its gradients in plain loops and float64 (80-bit long double for
 // float64 inputs, so that the oracle is finer than what it judges). No tiles, no online softmax, no
-// code shared with the kernels; the meaning of a mask is written here a second time, from
-// problem.h.
+// code shared with the kernels; a mask is its expression, evaluated at one pair after the other.
 //
 //   s_ij = scale * q_i . k_j + bias_ij         for visible pairs with bias_ij > -inf
 //   p_ij = exp(s_ij - lse_i),  lse_i = log sum_j exp(s_ij),  o_i = sum_j p_ij v_j
@@ -15,8 +14,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
+#include "expr/eval_scalar.h"
 #include "tilewise/problem.h"
 #include "tilewise/tensor.h"
 
@@ -50,9 +51,21 @@ struct Gradients {
   std::vector<double> bias;  // empty without a bias
 };
 
-// May query q see key k? Both are local: counted from the first query and key given.
-[[nodiscard]] bool is_visible(const Mask& mask, int64_t query_length, int64_t kv_length,
-                              int64_t query_offset, int64_t key_offset, int64_t q, int64_t k);
+// Which pairs of one head are visible. Throws InvalidArgument for a mask that needs data.
+class Visibility {
+ public:
+  Visibility(const Inputs& inputs, int64_t batch, int64_t head);
+  Visibility(const Visibility&) = delete;
+  Visibility& operator=(const Visibility&) = delete;
+  // May query q see key k? Both are local: counted from the first query and key given.
+  [[nodiscard]] bool operator()(int64_t q, int64_t k);
+
+ private:
+  Mask mask_;
+  expr::Point point_;
+  expr::Values values_;
+  std::optional<expr::ScalarEvaluator> evaluator_;  // none: every key is visible
+};
 
 [[nodiscard]] std::vector<Row> all_rows(const Tensor& query);
 

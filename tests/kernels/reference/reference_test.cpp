@@ -54,10 +54,15 @@ struct Data {
 // "#" where visible, one string per query.
 std::vector<std::string> picture(const Mask& mask, int64_t n, int64_t m, int64_t query_offset = 0,
                                  int64_t key_offset = 0) {
+  Inputs in;
+  in.mask = mask;
+  in.query.shape[2] = n, in.key.shape[2] = m;
+  in.query_offset = query_offset, in.key_offset = key_offset;
+  Visibility is_visible(in, 0, 0);
   std::vector<std::string> rows(n, std::string(m, '.'));
   for (int64_t q = 0; q < n; ++q) {
     for (int64_t k = 0; k < m; ++k) {
-      if (is_visible(mask, n, m, query_offset, key_offset, q, k)) rows[q][k] = '#';
+      if (is_visible(q, k)) rows[q][k] = '#';
     }
   }
   return rows;
