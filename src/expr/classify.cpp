@@ -104,14 +104,13 @@ class Descent {
   // Partial tiles get the rule of what the lane's registers leave open.
   void emit(const Rectangle& r, TileKind kind, int lane) {
     if (kind == TileKind::kEmpty) return;
-    emit(r, kind, kind == TileKind::kFull ? 0 : rules_.rule_of(registers_, lane, tiles_in(r)),
-         Ruled{});
+    const bool is_partial = kind == TileKind::kPartial;
+    add_tiles(r, kind, is_partial ? rules_.rule_of(registers_, lane, tiles_in(r)) : 0);
   }
   void emit_whole_mask(const Rectangle& r) {
-    emit(r, TileKind::kPartial, rules_.whole(tiles_in(r)), Ruled{});
+    add_tiles(r, TileKind::kPartial, rules_.whole(tiles_in(r)));
   }
-  struct Ruled {};
-  void emit(const Rectangle& r, TileKind kind, int32_t rule, Ruled) {
+  void add_tiles(const Rectangle& r, TileKind kind, int32_t rule) {
     builder_.add(r.row, std::min(rows_, r.row + r.height), r.column,
                  std::min(columns_, r.column + r.width), kind, rule);
   }

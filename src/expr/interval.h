@@ -5,7 +5,6 @@
 #pragma once
 
 #include <algorithm>
-#include <bit>
 #include <cstdint>
 
 #include "expr/arithmetic.h"
@@ -90,12 +89,22 @@ constexpr Interval floor_modulo(Interval a, Interval b) {
   return r;
 }
 
-// A set of integers, by their residues mod 64: two values whose sets are disjoint differ.
-constexpr uint64_t residue(int64_t value) { return uint64_t{1} << (value & 63); }
-constexpr uint64_t residues(Interval a) {
-  const uint64_t width = static_cast<uint64_t>(a.hi) - static_cast<uint64_t>(a.lo);
-  if (width >= 63) return ~uint64_t{0};
-  return std::rotl((uint64_t{2} << width) - 1, static_cast<int>(a.lo & 63));
+// A set of integers, by 64 classes: the negative ones (so often one value, "nothing"), and the
+// others by their rest mod 63. Two values whose sets are disjoint differ.
+inline constexpr int64_t kClasses = 63;
+constexpr uint64_t set_of_value(int64_t value) {
+  return uint64_t{1} << (value < 0 ? kClasses : value % kClasses);
+}
+constexpr uint64_t set_of_values(Interval a) {
+  const uint64_t negative = a.lo < 0 ? uint64_t{1} << kClasses : 0;
+  if (a.hi < 0) return negative;
+  const int64_t lo = std::max<int64_t>(a.lo, 0);
+  constexpr uint64_t kAll = (uint64_t{1} << kClasses) - 1;
+  if (a.hi - lo >= kClasses - 1) return negative | kAll;
+  // A run of classes, which may go round.
+  const uint64_t run = (uint64_t{2} << (a.hi - lo)) - 1;
+  const int64_t first = lo % kClasses;
+  return negative | ((run << first | run >> (kClasses - first)) & kAll);
 }
 
 }  // namespace tilewise::expr

@@ -186,7 +186,7 @@ class Evaluation {
   [[nodiscard]] uint64_t set_of(int32_t index, int lane) const {
     const IntervalRegister& r = registers_[index];
     return steps_[static_cast<size_t>(index)].keeps_set ? r.set[lane]
-                                                        : residues(interval_of(r, lane));
+                                                        : set_of_values(interval_of(r, lane));
   }
 
   static void divide_by(const IntervalStep& step, IntervalRegister& r, const IntervalRegister& a) {
@@ -270,7 +270,7 @@ class Evaluation {
       if (x.lo > x.hi) x = interval_of(a, l);
       put(r, l, x);
       if (!step.keeps_set) continue;
-      uint64_t set = set_of(step.operand[0], l) & residues(x);
+      uint64_t set = set_of(step.operand[0], l) & set_of_values(x);
       if (step.op == IntervalOp::kMeetEqual) set &= set_of(step.operand[1], l);
       r.set[l] = set != 0 ? set : ~uint64_t{0};
     }

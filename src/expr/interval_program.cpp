@@ -93,7 +93,7 @@ class IntervalCompiler {
     return draft_[at(index)].op == IntervalOp::kConst;
   }
 
-  // Residues tell more than the interval of an unsorted table, and of what is made from one.
+  // Sets tell more than the interval of an unsorted table, and of what is made from one.
   [[nodiscard]] bool gives_set(const IntervalStep& step) const {
     const auto operand_gives = [&](int i) { return bool{gives_set_[at(step.operand[i])]}; };
     switch (step.op) {

@@ -58,7 +58,7 @@ enum class IntervalOp : uint8_t {
 
 struct IntervalStep {
   IntervalOp op;
-  bool keeps_set = false;  // an int whose residues are compared
+  bool keeps_set = false;  // an int whose set of values is compared
   uint8_t count = 0;
   int32_t operand[kMaxOperands] = {-1, -1, -1, -1};
   int64_t immediate = 0;

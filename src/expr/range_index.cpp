@@ -90,7 +90,7 @@ ValueRange RangeIndex::over_line(int64_t first, int64_t last) const {
   ValueRange range;
   if (ascends_) {
     range.interval = {data_[first], data_[last]};
-    range.set = residues(range.interval);
+    range.set = set_of_values(range.interval);
     return range;
   }
   // Whole blocks [begin, end); the ragged last block counts as whole.

@@ -15,7 +15,7 @@ namespace tilewise::expr {
 
 struct IntTable;
 
-// Least and largest value and the residues mod 64.
+// Least and largest value, and the set of values by class.
 struct ValueRange {
   Interval interval{kMaxInt, kMinInt};
   uint64_t set = 0;
@@ -45,7 +45,7 @@ class RangeIndex {
   };
   static Cell join(const Cell& a, const Cell& b);
   static void join(ValueRange& range, const Cell& cell);
-  static Cell cell_of(int32_t value) { return {value, value, residue(value)}; }
+  static Cell cell_of(int32_t value) { return {value, value, set_of_value(value)}; }
   void build_blocks();
   void build_pyramid();
   [[nodiscard]] Cell scan(int64_t first, int64_t last) const;

@@ -102,7 +102,7 @@ TEST(IntervalProgram, VerdictsOfRandomMasksAreRight) {
   EXPECT_GT(static_cast<double>(decided), 0.8 * static_cast<double>(uniform));
 }
 
-// The residues of both arms count while the condition is open, of one when it is decided.
+// The sets of both arms count while the condition is open, of one when it is decided.
 TEST(IntervalProgram, WhereJoinsTheSetsOfItsArms) {
   MaskBuilder m;
   const auto ids = int_table({1, 20, 1, 20, 1, 20, 1, 20});

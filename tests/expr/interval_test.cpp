@@ -85,16 +85,17 @@ TEST(Interval, Negate) {
                   [](int64_t x, int64_t) { return wrap_neg(x); }, true);
 }
 
-TEST(Interval, ResiduesAreThoseOfItsValues) {
-  for (const int64_t begin :
-       {kMinInt, int64_t{-130}, int64_t{-64}, int64_t{-1}, int64_t{0}, int64_t{63}, kMaxInt - 70}) {
+TEST(Interval, SetsAreThoseOfTheirValues) {
+  for (const int64_t begin : {kMinInt, int64_t{-130}, int64_t{-64}, int64_t{-1}, int64_t{0},
+                              int64_t{62}, int64_t{100}, kMaxInt - 70}) {
     uint64_t expected = 0;
     for (int64_t length = 0; length < 70; ++length) {
-      expected |= residue(begin + length);
-      EXPECT_EQ(residues({begin, begin + length}), expected) << begin << ' ' << length;
+      expected |= set_of_value(begin + length);
+      EXPECT_EQ(set_of_values({begin, begin + length}), expected) << begin << ' ' << length;
     }
   }
-  EXPECT_EQ(residues(kAnyInteger), ~uint64_t{0});
+  EXPECT_EQ(set_of_values(kAnyInteger), ~uint64_t{0});
+  EXPECT_EQ(set_of_value(-1) & set_of_values({0, kMaxInt}), 0u);
 }
 
 }  // namespace

@@ -27,7 +27,7 @@ std::vector<int32_t> values(int64_t size, int kind) {
 }
 void include(ValueRange& range, int32_t value) {
   range.interval = hull(range.interval, {value, value});
-  range.set |= residue(value);
+  range.set |= set_of_value(value);
 }
 
 TEST(RangeIndex, EveryRangeOfALine) {
@@ -100,7 +100,7 @@ TEST(RangeIndex, BoxesOfMoreAxes) {
         if (!inside || rest != 0) continue;
         const int32_t value = data[static_cast<size_t>(flat)];
         ASSERT_TRUE(found.interval.contains(value));
-        ASSERT_NE(found.set & residue(value), 0u);
+        ASSERT_NE(found.set & set_of_value(value), 0u);
       }
     }
   }
