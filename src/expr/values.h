@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "expr/ir.h"
+#include "expr/range_index.h"
 #include "tilewise/tensor.h"
 
 namespace tilewise::expr {
@@ -16,6 +17,8 @@ namespace tilewise::expr {
 struct IntTable {
   std::vector<int32_t> data;
   std::vector<int64_t> shape;  // 1 to 4 axes
+  // Made on demand from the data, which must not change any more.
+  mutable RangeIndexCache range_indices = {};
 };
 
 // What a step gives to an expression: one entry per symbol of its graph, in that order.

@@ -84,12 +84,6 @@ void require_arguments(int64_t query_length, int64_t kv_length, int64_t tile_que
 
 }  // namespace
 
-int64_t TileRowList::visited() const noexcept {
-  int64_t tiles = 0;
-  for (const TileRun& run : runs) tiles += run.last - run.first;
-  return tiles;
-}
-
 TileKind classify(const Band& band, int64_t q0, int64_t q1, int64_t k0, int64_t k1) {
   if (q0 >= q1 || k0 >= k1 || band.lo > band.hi) return TileKind::kEmpty;
   const int64_t least = k0 - (q1 - 1);

@@ -3,23 +3,10 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
-#include "base/tile.h"
+#include "base/tile_row_list.h"
 
 namespace tilewise {
-
-// Owns the arrays behind a TileRows.
-struct TileRowList {
-  std::vector<TileRun> runs;
-  std::vector<int64_t> begin;
-  int64_t tile_rows = 0;     // elements per row of tiles
-  int64_t tile_columns = 0;  // elements per tile along the row
-  [[nodiscard]] TileRows view() const noexcept {
-    return {runs.data(), begin.data(), static_cast<int64_t>(begin.size()) - 1};
-  }
-  [[nodiscard]] int64_t visited() const noexcept;  // tiles in all runs
-};
 
 // The kind of the tile queries [q0, q1) x keys [k0, k1). Full: every pair visible. Exact, both
 // ways.
