@@ -6,10 +6,12 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <limits>
 
 #include "base/dtype.h"
 #include "base/random.h"
 #include "kernels/cpu/generic/forward_tiles-inl.h"
+#include "kernels/cpu/program_checks-inl.h"
 #include "kernels/cpu/vocabulary_checks.h"
 
 namespace {
@@ -97,6 +99,38 @@ const char* check_operations() {
               }(),
           "any");
     }
+  Random random(7);
+  for (int n = 0; n < 200; ++n) {
+    int32_t a[L], b[L], r[L];
+    for (int i = 0; i < L; ++i) {
+      a[i] = int32_t(random.between(-3, 3)) * (i % 5 ? 1 : 700000000);
+      b[i] = i % 4 ? int32_t(random.between(-3, 3)) : a[i];
+    }
+    typename X::Ints x, y;
+    std::memcpy(&x, a, sizeof a);
+    std::memcpy(&y, b, sizeof b);
+    const auto bits = static_cast<uint32_t>(random.between(0, (1 << L) - 1));
+    const uint32_t less = X::int_less(x, y), equal = X::int_equal(x, y);
+    const typename X::Ints chosen = X::int_select(bits, x, y);
+    std::memcpy(r, &chosen, sizeof r);
+    Real real[L];
+    X::store(real, X::to_real(x));
+    for (int i = 0; i < L; ++i) {
+      CHECK((less >> i & 1) == uint32_t{a[i] < b[i]}, "int_less(%d, %d)", a[i], b[i]);
+      CHECK((equal >> i & 1) == uint32_t{a[i] == b[i]}, "int_equal(%d, %d)", a[i], b[i]);
+      CHECK(r[i] == (bits >> i & 1 ? a[i] : b[i]), "int_select lane %d", i);
+      CHECK(real[i] == Real(a[i]), "to_real(%d) = %g", a[i], double(real[i]));
+    }
+    CHECK(X::bits(X::lanes(bits)) == bits, "bits(lanes(%x))", bits);
+    CHECK(less >> L == 0 && equal >> L == 0, "bits beyond the lanes");
+    for (int i = 0; i < L; ++i) real[i] = Real(std::ldexp(1 + random.uniform(), a[i] % 100));
+    Real inverse[L];
+    X::store(inverse, X::reciprocal(X::load(real)));
+    for (int i = 0; i < L; ++i)
+      CHECK(std::fabs(double(inverse[i]) * double(real[i]) - 1) <=
+                2 * double(std::numeric_limits<Real>::epsilon()),
+            "reciprocal(%g) = %g", double(real[i]), double(inverse[i]));
+  }
   for (uint32_t bits : {0u, 1u, 0x5u, 0x80u, 0xffffu, 0x8001u}) {
     Real r[L];
     X::store(r, X::select(X::lanes(bits), X::broadcast(1), X::broadcast(0)));
@@ -466,8 +500,10 @@ const char* check_cold_path() {
 template <class X>
 constexpr tilewise::VocabularyChecks make_checks(const char* name,
                                                  const char* (*products)() = check_products<X>) {
-  return {name,     check_operations<X>, check_transpose<X>, check_conversions<X>, check_exp2<X>,
-          products, check_visible<X>,    check_packing<X>,   check_cold_path<X>};
+  return {
+      name,      check_operations<X>, check_transpose<X>, check_conversions<X>, check_exp2<X>,
+      products,  check_visible<X>,    check_packing<X>,   check_cold_path<X>,   check_elementary<X>,
+      X::kLanes, kWidth<X>,           evaluate<X>};
 }
 
 }  // namespace

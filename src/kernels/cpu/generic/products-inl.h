@@ -21,6 +21,11 @@ struct Rows {
 template <class X>
 inline constexpr bool kTiled = X::kStep > 1;
 
+// Rows come in units of 8: whether a row's reference m is raised is decided per unit, so units are
+// counted from key 0, never from where a tile or a window starts.
+inline constexpr int kUnit = 8;
+inline constexpr int kMaxRows = 256;  // rows of a tile
+
 template <class X>
 inline constexpr int kWidth = X::kLanes* X::kVectors;  // lanes of a tile of S^T, P^T, O^T
 

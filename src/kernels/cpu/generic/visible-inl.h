@@ -6,14 +6,11 @@
 #include <cstdint>
 
 #include "base/tile.h"
+#include "kernels/cpu/generic/eval_tile-inl.h"
 #include "kernels/cpu/generic/products-inl.h"
 
 namespace {
 
-// Rows come in units of 8: whether a row's reference m is raised is decided per unit, so units are
-// counted from key 0, never from where a tile or a window starts.
-inline constexpr int kUnit = 8;
-inline constexpr int kMaxRows = 256;  // rows of a tile
 // Rows that a product takes at once, counted from key 0 likewise: a multiple of kUnit.
 template <class X>
 inline constexpr int kGroup = kTiled<X> ? X::kStep* X::kWord : kUnit;
