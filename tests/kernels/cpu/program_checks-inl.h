@@ -18,9 +18,11 @@ void evaluate(const tilewise::TileProgram& program, const tilewise::ProgramSizes
               const tilewise::ProgramTile& tile, double* values) {
   using Real = typename X::Real;
   constexpr int W = kWidth<X>, L = X::kLanes;
-  static char memory[1 << 24];
-  std::memset(memory, 0xff, sizeof(memory));
-  Scratch scratch{memory + (64 - reinterpret_cast<uintptr_t>(memory) % 64)};
+  static char memory[1 << 23];
+  char* const aligned = memory + (64 - reinterpret_cast<uintptr_t>(memory) % 64);
+  Scratch counted{nullptr}, scratch{aligned};
+  const TileEvaluator<X> size_only(sizes, tile.rows_are_keys, counted);
+  std::memset(aligned, 0xff, static_cast<size_t>(counted.used));
   TileEvaluator<X> evaluator(sizes, tile.rows_are_keys, scratch);
   const TilePlace place = {
       tile.batch, {tile.head, nullptr}, {tile.query, nullptr}, {tile.key, nullptr}};

@@ -27,6 +27,7 @@ class TileEvaluator {
  public:
   using Real = typename X::Real;
 
+  TileEvaluator() = default;
   TileEvaluator(const ProgramSizes& sizes, bool rows_are_keys, Scratch& scratch)
       : row_stage_(rows_are_keys ? ProgramStage::kKey : ProgramStage::kQuery) {
     for (int type = 0; type < tilewise::kProgramTypes; ++type)

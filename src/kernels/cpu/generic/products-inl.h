@@ -9,6 +9,10 @@
 
 namespace {
 
+inline int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t larger(int64_t a, int64_t b) { return a < b ? b : a; }
+
 // Rows of words; row r starts at data + r * stride bytes. A broadcasts from it, so neither K nor
 // (in fp32) V is ever copied.
 struct Rows {
