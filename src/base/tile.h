@@ -26,6 +26,11 @@ struct TileRule {
   int32_t program = -1;  // index among the programs of the mask; -1: none
 };
 
+// Local index 0 in the positions that expressions see.
+struct TileOrigin {
+  int64_t batch = 0, head = 0, query = 0, key = 0;
+};
+
 // Tiles [first, last) of one row of tiles, all of one kind. Empty tiles have no run.
 struct TileRun {
   int32_t first;

@@ -25,7 +25,10 @@ struct Schedule::Data {
   AttentionShape shape{};
   Geometry geometry{};
   Band band;
-  int64_t pairs = 0;  // visible, of one head
+  TileRule rule;                              // of the partial tiles: the band
+  std::vector<int32_t> class_of_head;         // [batch, query_heads]
+  MaskClass forward_mask{}, backward_mask{};  // of all heads
+  int64_t pairs = 0;                          // visible, of one head
 
   TileRowList forward_rows;            // by query, forward tiles
   std::vector<int32_t> forward_order;  // query tiles of a head, most key tiles first

@@ -37,9 +37,10 @@ class BackwardRun {
     launch_.grad_key = tensors.grad_key;
     launch_.grad_value = tensors.grad_value;
     launch_.grad_bias = tensors.grad_bias;
-    launch_.band = schedule.band;
-    launch_.by_query = schedule.backward_rows_by_query.view();
-    launch_.by_key = schedule.backward_rows_by_key.view();
+    launch_.mask_classes = &schedule.backward_mask;
+    launch_.class_of_head = schedule.class_of_head.data();
+    launch_.origin = {schedule.step.batch_offset, schedule.step.head_offset,
+                      schedule.step.query_offset, schedule.step.key_offset};
     launch_.lse = layout.lse.in<void>(workspace);
     launch_.delta = layout.delta.in<void>(workspace);
     launch_.grad_query_accumulator = layout.accumulator.in<void>(workspace);
@@ -141,7 +142,8 @@ class BackwardRun {
   // Before a worker starts its next whole head, on the slot of that worker alone.
   void reset_turns(int64_t slot) const noexcept {
     const AttentionShape& shape = schedule_.shape;
-    const int64_t turns = shape.query_heads / shape.kv_heads * launch_.by_query.rows;
+    const int64_t turns =
+        shape.query_heads / shape.kv_heads * launch_.mask_classes[0].by_query.rows;
     std::fill_n(launch_.turn + slot * turns, turns, 0);
   }
 

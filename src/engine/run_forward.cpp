@@ -21,8 +21,10 @@ void run_forward(const Plan::Data& plan, const Schedule::Data& schedule,
   launch.bias = tensors.bias;
   launch.output = tensors.output;
   launch.logsumexp = tensors.logsumexp;
-  launch.band = schedule.band;
-  launch.by_query = schedule.forward_rows.view();
+  launch.mask_classes = &schedule.forward_mask;
+  launch.class_of_head = schedule.class_of_head.data();
+  launch.origin = {schedule.step.batch_offset, schedule.step.head_offset,
+                   schedule.step.query_offset, schedule.step.key_offset};
 
   auto* const scratch = schedule.forward.scratch.in<std::byte>(workspace);
   auto* const counter = schedule.forward.counter.in<int64_t>(workspace);

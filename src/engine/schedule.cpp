@@ -129,6 +129,11 @@ std::shared_ptr<const Schedule::Data> make_schedule(const Plan::Data& plan, cons
   if (step.query_length > 0 && step.query_length <= kDecodeQueries)
     schedule_decode(plan, *schedule);
   schedule_backward(plan, *schedule);
+  schedule->rule.band = schedule->band;
+  schedule->class_of_head.assign(static_cast<size_t>(step.batch * schedule->shape.query_heads), 0);
+  schedule->forward_mask = {schedule->forward_rows.view(), {}, &schedule->rule, nullptr};
+  schedule->backward_mask = {schedule->backward_rows_by_query.view(),
+                             schedule->backward_rows_by_key.view(), &schedule->rule, nullptr};
   const ForwardLayout& most = schedule->decodes ? plan.decode : plan.forward;
   if (schedule->forward.bytes > most.bytes || schedule->backward.bytes > plan.backward.bytes) {
     throw InternalError("schedule: a step needs more memory than its plan; please report this");

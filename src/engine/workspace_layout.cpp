@@ -43,7 +43,7 @@ ForwardLayout forward_layout(const Kernel& kernel, const AttentionShape& shape,
   ForwardLayout layout;
   LayoutBuilder builder;
   layout.counter = builder.add({kAlignment});
-  layout.scratch_stride = round_up(kernel.forward_scratch_bytes(shape, geometry), kAlignment);
+  layout.scratch_stride = round_up(kernel.forward_scratch_bytes(shape, geometry, {}), kAlignment);
   layout.scratch = builder.add({workers, layout.scratch_stride});
   layout.bytes = builder.total();
   return layout;
@@ -54,7 +54,7 @@ ForwardLayout decode_layout(const Kernel& kernel, const AttentionShape& shape, i
   ForwardLayout layout;
   LayoutBuilder builder;
   layout.counter = builder.add({kAlignment});
-  layout.scratch_stride = round_up(kernel.decode_scratch_bytes(shape), kAlignment);
+  layout.scratch_stride = round_up(kernel.decode_scratch_bytes(shape, {}), kAlignment);
   layout.scratch = builder.add({workers, layout.scratch_stride});
   layout.decode_sums = builder.add(
       {real_bytes, shape.batch, shape.query_heads, shape.query_length, shape.value_dim + 3});
@@ -80,7 +80,7 @@ BackwardLayout backward_layout(const Kernel& kernel, const AttentionShape& shape
   layout.turn = builder.add({kInt, slots, group, query_tiles});
   layout.bias_turn = builder.add({kInt, key_tiles});
   layout.careful = builder.add({kInt, shape.batch, shape.kv_heads});
-  layout.scratch_stride = round_up(kernel.backward_scratch_bytes(shape, geometry), kAlignment);
+  layout.scratch_stride = round_up(kernel.backward_scratch_bytes(shape, geometry, {}), kAlignment);
   layout.scratch = builder.add({workers, layout.scratch_stride});
   layout.bytes = builder.total();
   return layout;

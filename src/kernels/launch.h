@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "base/tile.h"
+#include "base/tile_program.h"
 #include "tilewise/tensor.h"
 
 namespace tilewise {
@@ -30,6 +31,14 @@ struct Geometry {
   int64_t backward_key_tile;    // backward: keys of one item
 };
 
+// What some heads see: those whose masks fold to the same expression.
+struct MaskClass {
+  TileRows by_query;  // rows of query tiles, runs of key tiles
+  TileRows by_key;    // the transpose; read by the backward only
+  const TileRule* rules;
+  const TileProgram* programs;  // that the rules name; the first output is what is visible
+};
+
 // The forward for few queries: its rows are the queries of all heads that share a key head, its
 // keys come in chunks.
 struct DecodeLaunch {
@@ -51,9 +60,11 @@ struct ForwardLaunch {
   float scale;                                        // float32 kernels
   double scale_f64;                                   // float64 kernel
   Tensor query, key, value, bias, output, logsumexp;  // bias, logsumexp: data may be null
-  Band band;
-  TileRows by_query;    // rows of geometry.query_tile queries, runs of geometry.key_tile keys
-  DecodeLaunch decode;  // read by decode only
+  const MaskClass* mask_classes;  // tiles of geometry.query_tile queries and key_tile keys
+  const int32_t* class_of_head;   // [batch, query_heads]
+  TileOrigin origin;
+  ProgramSizes program_sizes;  // of the largest program: what the scratch was sized for
+  DecodeLaunch decode;         // read by decode only
 };
 
 // An item of the forward: one tile of queries of one query head. Items are independent.
@@ -81,9 +92,10 @@ struct BackwardLaunch {
   double scale_f64;
   Tensor query, key, value, bias, output, logsumexp, grad_output, grad_logsumexp;
   Tensor grad_query, grad_key, grad_value, grad_bias;
-  Band band;
-  TileRows by_query;  // rows of backward_query_tile queries, runs of backward_key_tile keys
-  TileRows by_key;    // the transpose
+  const MaskClass* mask_classes;  // tiles of backward_query_tile queries and backward_key_tile keys
+  const int32_t* class_of_head;   // [batch, query_heads]
+  TileOrigin origin;
+  ProgramSizes program_sizes;  // as in ForwardLaunch
 
   // Run state, in the workspace. Real is float, or double in the float64 kernel.
   void* lse;    // Real [batch, query_heads, query_length]: logsumexp

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "base/tile.h"
+#include "base/tile_program.h"
 #include "tilewise/tensor.h"
 
 namespace tilewise {
@@ -17,9 +18,14 @@ struct RowsLaunch {
   const void* from;
   void* to;
   int64_t from_row, to_row;
-  Band band;         // column j of row r is visible iff band.lo <= j - r <= band.hi
-  double factor;     // of S, before the bias
-  const void* bias;  // null: none
+  // Column j of row r is visible if the rule shows key j to query first_query + r.
+  TileRule rule;
+  int64_t first_query;
+  const TileProgram* program;  // that of the rule, if it has one
+  ProgramSizes program_sizes;
+  TileOrigin origin;  // batch and head are those of the matrix
+  double factor;      // of S, before the bias
+  const void* bias;   // null: none
   DType bias_dtype;
   int64_t bias_row, bias_column;
   void* logsumexp;  // Real, one per row; null: none

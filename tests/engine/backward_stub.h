@@ -42,7 +42,7 @@ inline void stub_prepare(const BackwardLaunch& launch, const PrepareItem& item) 
 inline void take_turn(const BackwardLaunch& launch, const BackwardItem& item, int64_t query_tile) {
   const int64_t group = launch.shape.query_heads / launch.shape.kv_heads;
   int32_t earlier = 0;
-  const TileRows& by_query = launch.by_query;
+  const TileRows& by_query = launch.mask_classes[0].by_query;
   for (int64_t run = by_query.begin[query_tile]; run < by_query.begin[query_tile + 1]; ++run) {
     for (int32_t tile = by_query.runs[run].first; tile < by_query.runs[run].last; ++tile) {
       earlier += tile < item.key_tile;
@@ -66,7 +66,7 @@ inline void stub_backward(const BackwardLaunch& launch, const BackwardItem& item
     record->items.push_back(item);
   }
   if (record->careful_heads.count(head) != 0 && !item.careful) launch.careful[head] = 1;
-  const TileRows& by_key = launch.by_key;
+  const TileRows& by_key = launch.mask_classes[0].by_key;
   for (int64_t run = by_key.begin[item.key_tile]; run < by_key.begin[item.key_tile + 1]; ++run) {
     for (int32_t tile = by_key.runs[run].first; tile < by_key.runs[run].last; ++tile) {
       take_turn(launch, item, tile);

@@ -18,9 +18,11 @@ inline TileBytes stub_tile_bytes(int64_t head_dim, int64_t value_dim) {
           .backward_key = 2 * row,
           .backward_scores = 32};
 }
-inline int64_t stub_scratch(const AttentionShape&, const Geometry&) { return 100; }
+inline int64_t stub_scratch(const AttentionShape&, const Geometry&, const ProgramSizes&) {
+  return 100;
+}
 
-inline int64_t stub_decode_scratch(const AttentionShape&) { return 100; }
+inline int64_t stub_decode_scratch(const AttentionShape&, const ProgramSizes&) { return 100; }
 
 inline Kernel stub_kernel() {
   Kernel kernel{};

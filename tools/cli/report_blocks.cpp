@@ -47,11 +47,13 @@ class Launcher {
     launch_.value = tensors.value;
     launch_.output = tensors.output;
     launch_.logsumexp = tensors.logsumexp;
-    launch_.band = data.band;
     rows_ = tile_rows_by_query(data.band, data.shape.query_length, data.shape.kv_length, query_tile,
                                key_tile);
-    launch_.by_query = rows_.view();
-    const int64_t bytes = kernel_.forward_scratch_bytes(launch_.shape, launch_.geometry);
+    mask_ = data.forward_mask;
+    mask_.by_query = rows_.view();
+    launch_.mask_classes = &mask_;
+    launch_.class_of_head = data.class_of_head.data();
+    const int64_t bytes = kernel_.forward_scratch_bytes(launch_.shape, launch_.geometry, {});
     stride_ = round_up(bytes, 64);
     scratch_.reset(static_cast<std::byte*>(
         ::operator new (static_cast<size_t>(stride_ * threads_), std::align_val_t{64})));
@@ -60,7 +62,7 @@ class Launcher {
   Launcher& operator=(const Launcher&) = delete;
 
   void run() {
-    const int64_t heads = launch_.shape.query_heads, tiles = launch_.by_query.rows;
+    const int64_t heads = launch_.shape.query_heads, tiles = mask_.by_query.rows;
     int64_t counter = 0;
     run_items(executor_, threads_, launch_.shape.batch * heads * tiles, &counter,
               [&](int64_t index, int worker) {
@@ -85,6 +87,7 @@ class Launcher {
   int threads_;
   ForwardLaunch launch_{};
   TileRowList rows_;
+  MaskClass mask_{};
   int64_t stride_ = 0;
   std::unique_ptr<std::byte, FreeAligned> scratch_;
 };

@@ -32,19 +32,19 @@ struct Kernel {
                            // packed; "bf16"; "fp64"
   TileLimits limits;       // what the engine chooses from (engine/tiling.h)
   TileBytes (*tile_bytes)(int64_t head_dim, int64_t value_dim);
-  int64_t (*forward_scratch_bytes)(const AttentionShape&, const Geometry&);
+  int64_t (*forward_scratch_bytes)(const AttentionShape&, const Geometry&, const ProgramSizes&);
   void (*forward)(const ForwardLaunch&, const ForwardItem&, void* scratch);
   // Few queries: lanes are the rows of a group, limits.unit.query_tile of them in an item.
-  int64_t (*decode_scratch_bytes)(const AttentionShape&);
+  int64_t (*decode_scratch_bytes)(const AttentionShape&, const ProgramSizes&);
   void (*decode)(const ForwardLaunch&, const DecodeItem&, void* scratch);
-  int64_t (*backward_scratch_bytes)(const AttentionShape&, const Geometry&);
+  int64_t (*backward_scratch_bytes)(const AttentionShape&, const Geometry&, const ProgramSizes&);
   void (*backward_prepare)(const BackwardLaunch&, const PrepareItem&);
   void (*backward)(const BackwardLaunch&, const BackwardItem&, void* scratch);
   int64_t (*matmul_scratch_bytes)(const MatmulLaunch&);
   void (*matmul)(const MatmulLaunch&, void* scratch);
 
   // The row passes of standard attention (standard/standard.h).
-  int64_t (*rows_scratch_bytes)(int64_t columns);
+  int64_t (*rows_scratch_bytes)(int64_t columns, const ProgramSizes&);
   // to = from * factor + bias where visible, -infinity elsewhere.
   void (*mask_rows)(const RowsLaunch&, void* scratch);
   // to = softmax(from * factor + bias) of the visible columns, 0 elsewhere; logsumexp.

@@ -116,8 +116,8 @@ StandardPlan make_standard(const Problem& problem, const Step& step,
   plan.dtype_ = problem.dtype;
   plan.real_ = problem.dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
   plan.scale_ = problem.scale.value_or(1 / std::sqrt(static_cast<double>(shape.head_dim)));
-  plan.band_ = detail::band_of(problem.mask, shape.query_length, shape.kv_length, step.query_offset,
-                               step.key_offset);
+  plan.rule_.band = detail::band_of(problem.mask, shape.query_length, shape.kv_length,
+                                    step.query_offset, step.key_offset);
 
   // Whole heads if there are enough of them for all workers, else parts of heads.
   const auto blocks = [&](int64_t heads, int64_t rows) {
@@ -134,7 +134,7 @@ StandardPlan make_standard(const Problem& problem, const Step& step,
   MatmulLaunch widest{};
   widest.columns = std::max(shape.kv_length, dim);
   plan.sums_offset_ = aligned(std::max(plan.kernel_->matmul_scratch_bytes(widest),
-                                       plan.kernel_->rows_scratch_bytes(shape.kv_length)));
+                                       plan.kernel_->rows_scratch_bytes(shape.kv_length, {})));
   const bool shares_keys = options.with_backward && shape.query_heads > shape.kv_heads;
   const int64_t key_rows = parts(shape.kv_length, plan.key_blocks_);
   plan.scratch_bytes_ =
@@ -150,10 +150,8 @@ RowsLaunch StandardPlan::rows_of(int64_t first_row, int64_t rows) const {
   launch.dtype = dtype_;
   launch.from_row = launch.to_row = shape_.kv_length;
   launch.factor = 1;
-  const auto moved = [&](int64_t bound) {
-    return std::clamp(bound, -Band::kUnbounded / 2, Band::kUnbounded / 2) + first_row;
-  };
-  launch.band = {moved(band_.lo), moved(band_.hi)};
+  launch.rule = rule_;
+  launch.first_query = first_row;
   return launch;
 }
 
@@ -183,7 +181,8 @@ void StandardPlan::forward_rows(const ForwardTensors& t, const Matrices& m, int6
   // Line 2: P = softmax(S).
   RowsLaunch rows = rows_of(part.first, part.rows());
   rows.from = rows.to = scores.data;
-  const bool is_masked = band_.lo > 1 - shape_.query_length || band_.hi < shape_.kv_length - 1;
+  const Band& band = rule_.band;
+  const bool is_masked = band.lo > 1 - shape_.query_length || band.hi < shape_.kv_length - 1;
   if (is_fused) rows.factor = scale_;
   if (t.bias.data != nullptr) {
     const Operand bias = head_of(t.bias, b, h).from_row(part.first);
@@ -195,7 +194,7 @@ void StandardPlan::forward_rows(const ForwardTensors& t, const Matrices& m, int6
   if (!is_fused) {
     if (is_masked || rows.bias != nullptr) kernel_->mask_rows(rows, scratch);
     rows.bias = nullptr;
-    rows.band = {};
+    rows.rule = {};
     rows.to = p.data;
   }
   if (t.logsumexp.data != nullptr) {

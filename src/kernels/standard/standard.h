@@ -71,7 +71,7 @@ class StandardPlan {
   DType dtype_ = DType::kFloat32;
   DType real_ = DType::kFloat32;  // of logsumexp and of sums
   double scale_ = 1;
-  Band band_;
+  TileRule rule_;
   int64_t matrix_bytes_ = 0;  // of S [batch, query_heads, N, M], rounded up
   int64_t matrices_ = 2;
   int64_t scratch_bytes_ = 0;  // of one worker

@@ -6,10 +6,12 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <limits>
 
 #include "base/dtype.h"
 #include "base/random.h"
 #include "kernels/cpu/generic/forward_tiles-inl.h"
+#include "kernels/cpu/program_checks-inl.h"
 #include "kernels/cpu/vocabulary_checks.h"
 
 namespace {
@@ -97,6 +99,38 @@ const char* check_operations() {
               }(),
           "any");
     }
+  Random random(7);
+  for (int n = 0; n < 200; ++n) {
+    int32_t a[L], b[L], r[L];
+    for (int i = 0; i < L; ++i) {
+      a[i] = int32_t(random.between(-3, 3)) * (i % 5 ? 1 : 700000000);
+      b[i] = i % 4 ? int32_t(random.between(-3, 3)) : a[i];
+    }
+    typename X::Ints x, y;
+    std::memcpy(&x, a, sizeof a);
+    std::memcpy(&y, b, sizeof b);
+    const auto bits = static_cast<uint32_t>(random.between(0, (1 << L) - 1));
+    const uint32_t less = X::int_less(x, y), equal = X::int_equal(x, y);
+    const typename X::Ints chosen = X::int_select(bits, x, y);
+    std::memcpy(r, &chosen, sizeof r);
+    Real real[L];
+    X::store(real, X::to_real(x));
+    for (int i = 0; i < L; ++i) {
+      CHECK((less >> i & 1) == uint32_t{a[i] < b[i]}, "int_less(%d, %d)", a[i], b[i]);
+      CHECK((equal >> i & 1) == uint32_t{a[i] == b[i]}, "int_equal(%d, %d)", a[i], b[i]);
+      CHECK(r[i] == (bits >> i & 1 ? a[i] : b[i]), "int_select lane %d", i);
+      CHECK(real[i] == Real(a[i]), "to_real(%d) = %g", a[i], double(real[i]));
+    }
+    CHECK(X::bits(X::lanes(bits)) == bits, "bits(lanes(%x))", bits);
+    CHECK(less >> L == 0 && equal >> L == 0, "bits beyond the lanes");
+    for (int i = 0; i < L; ++i) real[i] = Real(std::ldexp(1 + random.uniform(), a[i] % 100));
+    Real inverse[L];
+    X::store(inverse, X::reciprocal(X::load(real)));
+    for (int i = 0; i < L; ++i)
+      CHECK(std::fabs(double(inverse[i]) * double(real[i]) - 1) <=
+                2 * double(std::numeric_limits<Real>::epsilon()),
+            "reciprocal(%g) = %g", double(real[i]), double(inverse[i]));
+  }
   for (uint32_t bits : {0u, 1u, 0x5u, 0x80u, 0xffffu, 0x8001u}) {
     Real r[L];
     X::store(r, X::select(X::lanes(bits), X::broadcast(1), X::broadcast(0)));
@@ -213,31 +247,43 @@ const char* check_exp2() {
   return "";
 }
 
+// Random rules: bands, ranges, and ends of tiles.
 template <class X>
 const char* check_visible() {
   Random random(11);
-  for (int n = 0; n < 3000; ++n) {
-    const int rows = int(random.between(1, kMaxRows)),
-              vectors = int(random.between(1, X::kVectors));
-    const int sign = random.between(0, 1) ? 1 : -1;
-    const int64_t shift = random.between(-300, 300);
-    tilewise::Band band;
-    const int64_t kind = random.between(0, 3);
-    if (kind & 1) band.lo = random.between(-300, 300);
-    if (kind & 2) band.hi = random.between(-300, 300);
+  for (int n = 0; n < 4000; ++n) {
+    TilePosition at{};
+    at.query = random.between(0, 300);
+    at.key = random.between(0, 300);
+    at.rows_are_keys = random.between(0, 1) == 1;
+    at.rows = int(random.between(1, kMaxRows));
+    at.vectors = int(random.between(1, X::kVectors));
+    at.lanes = at.vectors * X::kLanes - int(random.between(0, X::kLanes - 1));
+    tilewise::TileRule rule;
+    const int64_t kind = random.between(0, 63);
+    if (kind & 1) rule.band.lo = random.between(-300, 300);
+    if (kind & 2) rule.band.hi = random.between(-300, 300);
+    if (kind & 4 && kind & 32) rule.key_begin = random.between(0, 600);
+    if (kind & 8 && kind & 32) rule.key_end = random.between(0, 600);
+    if (kind & 16 && kind & 32) rule.query_begin = random.between(0, 600);
+    if (kind & 4 && kind & 16) rule.query_end = random.between(0, 600);
     VisibleTile<X> tile;
-    find_visible<X>(tile, band, sign, shift, rows, vectors);
+    find_visible<X>(tile, rule, at);
     for (int r = 0; r < kMaxRows; ++r)
-      for (int l = 0; l < vectors * X::kLanes; ++l) {
-        const int64_t d = sign * int64_t(r - l) + shift;
-        const bool truth = r < rows && band.lo <= d && d <= band.hi;
+      for (int l = 0; l < at.vectors * X::kLanes; ++l) {
+        const int64_t query = at.query + (at.rows_are_keys ? l : r),
+                      key = at.key + (at.rows_are_keys ? r : l);
+        const bool truth = r < at.rows && l < at.lanes && rule.band.lo <= key - query &&
+                           key - query <= rule.band.hi && rule.key_begin <= key &&
+                           key < rule.key_end && rule.query_begin <= query &&
+                           query < rule.query_end;
         int times = 0;
         bool got = false;
         for (int i = 0; i < tile.count; ++i) {
           const Segment& s = tile.segments[i];
           const int j = l / X::kLanes;
           CHECK(s.begin % kUnit == 0 && s.end % kUnit == 0 && s.begin < s.end && s.j0 < s.j1 &&
-                    s.j1 <= vectors,
+                    s.j1 <= at.vectors,
                 "segment [%d, %d) x [%d, %d)", s.begin, s.end, s.j0, s.j1);
           if (r < s.begin || r >= s.end || j < s.j0 || j >= s.j1) continue;
           ++times;
@@ -362,7 +408,9 @@ const char* check_products() {
       }
     VisibleTile<X> visible;
     const int bandwidth = int(random.between(0, 40));
-    find_visible<X>(visible, {-bandwidth, bandwidth}, 1, 0, 56, X::kVectors);
+    tilewise::TileRule rule;
+    rule.band = {-bandwidth, bandwidth};
+    find_visible<X>(visible, rule, {0, 0, true, 56, kW, X::kVectors});
     for (Real& x : c) x = Real(1);
     multiply_add_ab<X, false>(rows, 16, b, visible, {0, kMaxRows}, nullptr, c);
     for (int i = 0; i < 16; ++i)
@@ -404,8 +452,9 @@ const char* check_cold_path() {
       tilewise::store_element(keys, dtype, i, random.normal());
     for (Real& x : bias) x = random.between(0, 9) ? Real(random.normal()) : -Real(__builtin_inff());
     VisibleTile<X> visible;
-    find_visible<X>(visible, n % 2 ? tilewise::Band{} : tilewise::Band{-20, 20}, 1, 0, kKeys - 3,
-                    X::kVectors);
+    tilewise::TileRule rule;
+    if (n % 2 == 0) rule.band = {-20, 20};
+    find_visible<X>(visible, rule, {0, 0, true, kKeys - 3, kW, X::kVectors});
     const Real scale = X::kWord == 1 ? Real(1) : Real(0.3);
     const Rows rows = {keys, kDepth * int64_t(sizeof(Real))};
     for (int cold = 0; cold < 2; ++cold) {
@@ -466,8 +515,10 @@ const char* check_cold_path() {
 template <class X>
 constexpr tilewise::VocabularyChecks make_checks(const char* name,
                                                  const char* (*products)() = check_products<X>) {
-  return {name,     check_operations<X>, check_transpose<X>, check_conversions<X>, check_exp2<X>,
-          products, check_visible<X>,    check_packing<X>,   check_cold_path<X>};
+  return {
+      name,      check_operations<X>, check_transpose<X>, check_conversions<X>, check_exp2<X>,
+      products,  check_visible<X>,    check_packing<X>,   check_cold_path<X>,   check_elementary<X>,
+      X::kLanes, kWidth<X>,           evaluate<X>};
 }
 
 }  // namespace

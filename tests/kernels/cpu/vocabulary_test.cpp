@@ -2,25 +2,12 @@
 // Every vocabulary that this CPU runs, and every verb of kernels/cpu/generic, against plain loops.
 #include <gtest/gtest.h>
 
-#include <vector>
+#include <string>
 
-#include "base/cpu_features.h"
-#include "kernels/cpu/vocabulary_checks.h"
+#include "kernels/cpu/supported_vocabularies.h"
 
 namespace tilewise {
 namespace {
-
-std::vector<const VocabularyChecks*> supported() {
-  std::vector<const VocabularyChecks*> list = {&kScalarF32Checks, &kScalarF64Checks};
-#if defined(TILEWISE_X86)
-  const CpuFeatures& cpu = cpu_features();
-  if (cpu.avx2_fma_f16c) list.push_back(&kAvx2F32Checks);
-  if (cpu.avx512) list.push_back(&kAvx512F32Checks);
-  if (cpu.avx512 && cpu.avx512_bf16) list.push_back(&kAvx512Bf16Checks);
-  if (cpu.amx_bf16) list.push_back(&kAmxBf16Checks);
-#endif
-  return list;
-}
 
 class Vocabulary : public testing::TestWithParam<const VocabularyChecks*> {};
 
@@ -32,8 +19,9 @@ TEST_P(Vocabulary, Products) { EXPECT_STREQ(GetParam()->products(), ""); }
 TEST_P(Vocabulary, Visible) { EXPECT_STREQ(GetParam()->visible(), ""); }
 TEST_P(Vocabulary, Packing) { EXPECT_STREQ(GetParam()->packing(), ""); }
 TEST_P(Vocabulary, ColdPathGivesTheSameBits) { EXPECT_STREQ(GetParam()->cold_path(), ""); }
+TEST_P(Vocabulary, Elementary) { EXPECT_STREQ(GetParam()->elementary(), ""); }
 
-INSTANTIATE_TEST_SUITE_P(All, Vocabulary, testing::ValuesIn(supported()),
+INSTANTIATE_TEST_SUITE_P(All, Vocabulary, testing::ValuesIn(supported_vocabularies()),
                          [](const auto& info) { return std::string(info.param->name); });
 
 }  // namespace

@@ -93,6 +93,21 @@ struct Avx2F32 {
   }
   TILEWISE_INLINE bool any(Mask a) { return _mm256_movemask_ps(a) != 0; }
 
+  typedef int32_t Ints __attribute__((vector_size(32), aligned(4)));
+  TILEWISE_INLINE uint32_t int_less(Ints a, Ints b) {
+    return bits((Mask)_mm256_cmpgt_epi32((__m256i)b, (__m256i)a));
+  }
+  TILEWISE_INLINE uint32_t int_equal(Ints a, Ints b) {
+    return bits((Mask)_mm256_cmpeq_epi32((__m256i)a, (__m256i)b));
+  }
+  TILEWISE_INLINE Ints int_select(uint32_t bits, Ints a, Ints b) {
+    return (Ints)_mm256_blendv_ps((Vec)b, (Vec)a, lanes(bits));
+  }
+  TILEWISE_INLINE Vec to_real(Ints x) { return _mm256_cvtepi32_ps((__m256i)x); }
+  TILEWISE_INLINE uint32_t bits(Mask m) { return static_cast<uint32_t>(_mm256_movemask_ps(m)); }
+  TILEWISE_INLINE Vec sqrt(Vec x) { return _mm256_sqrt_ps(x); }
+  TILEWISE_INLINE Vec reciprocal(Vec x) { return _mm256_div_ps(broadcast(1), x); }
+
   TILEWISE_INLINE void store_p(Real* p, int row_stride, Vec first, Vec second) {
     store(p, first);
     store(p + row_stride, second);

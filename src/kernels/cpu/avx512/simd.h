@@ -81,6 +81,25 @@ struct Avx512F32 {
   TILEWISE_INLINE Mask opposite(Mask a) { return static_cast<Mask>(~a); }
   TILEWISE_INLINE bool any(Mask a) { return a != 0; }
 
+  typedef int32_t Ints __attribute__((vector_size(64), aligned(4)));
+  TILEWISE_INLINE uint32_t int_less(Ints a, Ints b) {
+    return _mm512_cmplt_epi32_mask((__m512i)a, (__m512i)b);
+  }
+  TILEWISE_INLINE uint32_t int_equal(Ints a, Ints b) {
+    return _mm512_cmpeq_epi32_mask((__m512i)a, (__m512i)b);
+  }
+  TILEWISE_INLINE Ints int_select(uint32_t bits, Ints a, Ints b) {
+    return (Ints)_mm512_mask_blend_epi32(lanes(bits), (__m512i)b, (__m512i)a);
+  }
+  TILEWISE_INLINE Vec to_real(Ints x) { return _mm512_cvtepi32_ps((__m512i)x); }
+  TILEWISE_INLINE uint32_t bits(Mask m) { return m; }
+  TILEWISE_INLINE Vec sqrt(Vec x) { return _mm512_sqrt_ps(x); }
+  // Division takes 16 cycles, this 5 operations.
+  TILEWISE_INLINE Vec reciprocal(Vec x) {
+    const Vec y = _mm512_rcp14_ps(x);
+    return _mm512_fmadd_ps(y, _mm512_fnmadd_ps(x, y, broadcast(1)), y);
+  }
+
   TILEWISE_INLINE void store_p(Real* p, int row_stride, Vec first, Vec second) {
     store(p, first);
     store(p + row_stride, second);

@@ -130,9 +130,6 @@ void multiply_add_ds_k_tiles(const GradQueryProduct<X>& x, int64_t rows, int64_t
       return units[0].j1 | units[1].j1 | units[2].j1 | units[3].j1;
     };
     static_assert(G == 4 * kUnit && G == kWidth<X>);
-    int64_t begin = 0, end = x.panels;  // a band has no gaps
-    while (begin < end && !sees(begin)) ++begin;
-    while (begin < end && !sees(end - 1)) --end;
     for (int64_t d = 0; d < columns; d += G) {
       const int64_t height = smaller(G, rows - r), width = smaller(G, columns - d);
       const bool whole = height == G && width == G;
@@ -141,17 +138,26 @@ void multiply_add_ds_k_tiles(const GradQueryProduct<X>& x, int64_t rows, int64_t
       if (!whole && !x.is_first)
         for (int64_t i = 0; i < height; ++i)
           std::memcpy(edge + i * G, to + i * stride, width * kReal);
-      const typename X::TileProduct product = {x.ds + begin * x.panel_size + r * X::kStep,
-                                               X::kStep * kReal,
-                                               x.panel_size * kReal,
-                                               x.k.row(begin * X::kStep) + d * kReal,
-                                               x.k.stride,
-                                               X::kStep * x.k.stride,
-                                               end - begin};
-      if (x.is_first)
-        X::template multiply_tiles<true>(product, whole ? to : edge, (whole ? stride : G) * kReal);
-      else
-        X::template multiply_tiles<false>(product, whole ? to : edge, (whole ? stride : G) * kReal);
+      Real* const sums = whole ? to : edge;
+      const int64_t sums_stride = (whole ? stride : G) * kReal;
+      bool from_zero = x.is_first;
+      for (int64_t begin = 0, end; begin < x.panels; begin = end) {
+        while (begin < x.panels && !sees(begin)) ++begin;
+        for (end = begin; end < x.panels && sees(end);) ++end;
+        if (begin == end && !from_zero) break;
+        const typename X::TileProduct product = {x.ds + begin * x.panel_size + r * X::kStep,
+                                                 X::kStep * kReal,
+                                                 x.panel_size * kReal,
+                                                 x.k.row(begin * X::kStep) + d * kReal,
+                                                 x.k.stride,
+                                                 X::kStep * x.k.stride,
+                                                 end - begin};
+        if (from_zero)
+          X::template multiply_tiles<true>(product, sums, sums_stride);
+        else
+          X::template multiply_tiles<false>(product, sums, sums_stride);
+        from_zero = false;
+      }
       if (!whole)
         for (int64_t i = 0; i < height; ++i)
           std::memcpy(to + i * stride, edge + i * G, width * kReal);

@@ -68,7 +68,8 @@ void backward_prepare(const tilewise::BackwardLaunch& args, const tilewise::Prep
                          item.head / (shape.query_heads / shape.kv_heads),
                      1, __ATOMIC_RELAXED);
   for (int64_t r = item.row_begin; r < item.row_end; ++r) {  // dQ of rows that see nothing
-    const auto* begin = args.by_query.begin + r / args.geometry.backward_query_tile;
+    const auto* begin =
+        mask_of(args, item.batch, item.head).by_query.begin + r / args.geometry.backward_query_tile;
     if (begin[0] != begin[1]) continue;
     const Real zeros[X::kLanes] = {};
     for (int64_t c = 0; c < shape.head_dim; c += X::kLanes)

@@ -38,11 +38,12 @@ struct BackwardScratch {
   Real *bias, *ds_real;       // (query_tile, kWidth)
   Real *minus_lse, *minus_lse_low, *minus_delta;
   VisibleTile<X>* visible;
-  UnitRange* ranges;  // (panels, kUnits)
+  UnitRange* ranges;           // (panels, kUnits)
+  TileEvaluator<X> evaluator;  // rows are queries
   int64_t bytes;
 
   BackwardScratch(const tilewise::AttentionShape& shape, const tilewise::Geometry& g,
-                  void* memory) {
+                  const ProgramSizes& programs, void* memory) {
     Scratch part{static_cast<char*>(memory)};
     constexpr int64_t W = X::kWord;
     const int64_t keys = round_up(g.backward_key_tile, kWidth<X>), panels = keys / kWidth<X>;
@@ -76,30 +77,10 @@ struct BackwardScratch {
     minus_delta = part.take<Real>(rows);
     visible = part.take<VisibleTile<X>>(1);
     ranges = part.take<UnitRange>(panels * kUnits);
+    evaluator = TileEvaluator<X>(programs, false, part);
     bytes = part.used;
   }
 };
-
-// find_visible for a panel: lanes at or beyond `lanes` are masked too, since 2^(0 - LSE) of their
-// zeros may overflow.
-template <class X>
-void find_visible_keys(VisibleTile<X>& visible, const tilewise::Band& band, int64_t shift, int rows,
-                       int64_t lanes) {
-  constexpr int L = X::kLanes;
-  const int vectors = static_cast<int>((lanes + L - 1) / L), rest = static_cast<int>(lanes % L);
-  find_visible<X>(visible, band, -1, shift, rows, vectors);
-  for (int i = 0; rest != 0 && i < visible.count; ++i) {
-    Segment& s = visible.segments[i];
-    if (s.j1 != vectors) continue;
-    for (int r = s.begin; r < s.end; ++r)
-      for (int j = s.j0; j < s.j1; ++j) {
-        uint16_t& bits = visible.bits[r][j];
-        if (!s.masked) bits = static_cast<uint16_t>((1u << L) - 1);
-        if (j == vectors - 1) bits = static_cast<uint16_t>(bits & ((1u << rest) - 1));
-      }
-    s.masked = true;
-  }
-}
 
 template <class X>
 void set_ranges(const VisibleTile<X>& visible, UnitRange* ranges) {

@@ -47,16 +47,23 @@ void rows_ahead(const tilewise::BackwardLaunch& args, const tilewise::BackwardIt
 // Lines 11 to 20 and 22 for one panel of the keys: P and dS, and what they add to dV_j and dK_j.
 template <class X, bool kCareful>
 void accumulate_panel(const tilewise::BackwardLaunch& args, const tilewise::BackwardItem& item,
-                      const BackwardKeys& keys, const BackwardQueries<X>& queries, int64_t p,
-                      BackwardScratch<X>& scratch) {
+                      const BackwardKeys& keys, const BackwardQueries<X>& queries,
+                      const tilewise::TileRun& run, int64_t p, BackwardScratch<X>& scratch) {
   using Real = typename X::Real;
   const int64_t d = words<X>(args.shape.head_dim), e = words<X>(args.shape.value_dim);
   const int64_t first = keys.k0 + p * kWidth<X>,
                 lanes = smaller(kWidth<X>, keys.keys - p * kWidth<X>);
   const bool has_bias = args.bias.data != nullptr, has_grad_bias = args.grad_bias.data != nullptr;
   VisibleTile<X>& visible = *scratch.visible;
-  find_visible_keys<X>(visible, args.band, first - queries.q0, static_cast<int>(queries.rows),
-                       lanes);
+  // Lanes beyond the keys are masked too, since 2^(0 - LSE) of their zeros may overflow.
+  const TilePosition at = {queries.q0,
+                           first,
+                           false,
+                           static_cast<int>(queries.rows),
+                           static_cast<int>(lanes),
+                           static_cast<int>((lanes + X::kLanes - 1) / X::kLanes)};
+  find_visible(visible, mask_of(args, item.batch, queries.head), run, at,
+               place_of(args, item.batch, queries.head, at), scratch.evaluator);
   set_ranges<X>(visible, scratch.ranges + p * kUnits);
   if (visible.count == 0) return;
   if (has_bias)
@@ -89,12 +96,14 @@ void accumulate_panel(const tilewise::BackwardLaunch& args, const tilewise::Back
        *dkt = scratch.dkt + p * scratch.q_width * kWidth<X>;
   // line 16: dV += P^T dO; forward: O += P V. Line 22: dK += dS^T Q; forward: S = scale Q K^T
   if constexpr (kTiled<X>) {
-    multiply_add_tiles<X>(queries.g_groups, scratch.g_width, panel.p, visible.groups(), dvt);
-    multiply_add_tiles<X>(queries.q_groups, scratch.q_width, panel.ds, visible.groups(), dkt);
-    if (kCareful) {
-      add_not_finite<X>(scratch.g_words, scratch.g_width, panel.p, visible.groups(), dvt);
-      add_not_finite<X>(scratch.q_words, scratch.q_width, panel.ds, visible.groups(), dkt);
-    }
+    visible.for_each_groups(0, kMaxRows, [&](Groups groups) {
+      multiply_add_tiles<X>(queries.g_groups, scratch.g_width, panel.p, groups, dvt);
+      multiply_add_tiles<X>(queries.q_groups, scratch.q_width, panel.ds, groups, dkt);
+      if (kCareful) {
+        add_not_finite<X>(scratch.g_words, scratch.g_width, panel.p, groups, dvt);
+        add_not_finite<X>(scratch.q_words, scratch.q_width, panel.ds, groups, dkt);
+      }
+    });
   } else {
     multiply_add_ab<X, kCareful>(queries.g_words, scratch.g_width, panel.p, visible, {0, kMaxRows},
                                  nullptr, dvt);
@@ -123,17 +132,18 @@ void flash_backward_tile(const tilewise::BackwardLaunch& args, const tilewise::B
   const BackwardKeys keys = load_key_panels<X, kCareful>(args, item, scratch);  // lines 7 and 8
   if (shares_grad_bias) wait_for_turn(bias_turn, static_cast<int32_t>(kv_head));
   for (int64_t head = item.kv_head * group; head < (item.kv_head + 1) * group; ++head) {
-    const auto* begin = args.by_key.begin + item.key_tile;
+    const tilewise::MaskClass& mask = mask_of(args, item.batch, head);
+    const auto* begin = mask.by_key.begin + item.key_tile;
     for (int64_t run = begin[0]; run < begin[1]; ++run) {
-      const tilewise::TileRun& tiles = args.by_key.runs[run];
+      const tilewise::TileRun& tiles = mask.by_key.runs[run];
       is_mixed = is_mixed || tiles.kind == tilewise::TileKind::kPartial;
       for (int64_t i = tiles.first; i < tiles.last; ++i) {  // line 9
         const auto queries =
             load_queries<X, kCareful>(args, item.batch, head, i, scratch);  // line 10
         for (int64_t p = 0; p < keys.panels; ++p)
-          accumulate_panel<X, kCareful>(args, item, keys, queries, p, scratch);
-        int32_t* turn = args.turn + (item.slot * group + head % group) * args.by_query.rows + i;
-        const Visit visit = visit_of(args.by_query, i, item.key_tile);
+          accumulate_panel<X, kCareful>(args, item, keys, queries, tiles, p, scratch);
+        int32_t* turn = args.turn + (item.slot * group + head % group) * mask.by_query.rows + i;
+        const Visit visit = visit_of(mask.by_query, i, item.key_tile);
         const auto dq = grad_query_sums<X>(args, item.batch, head, item.slot);
         wait_for_turn(turn, visit.before);
         add_grad_query<X, kCareful>(args, keys, queries, visit, dq,
@@ -153,7 +163,7 @@ void flash_backward_tile(const tilewise::BackwardLaunch& args, const tilewise::B
 template <class X>
 void flash_backward(const tilewise::BackwardLaunch& args, const tilewise::BackwardItem& item,
                     void* memory) {
-  BackwardScratch<X> scratch(args.shape, args.geometry, memory);
+  BackwardScratch<X> scratch(args.shape, args.geometry, args.program_sizes, memory);
   if constexpr (kTiled<X>) X::begin_tiles();
   if (item.careful)
     flash_backward_tile<X, true>(args, item, scratch);
@@ -164,8 +174,8 @@ void flash_backward(const tilewise::BackwardLaunch& args, const tilewise::Backwa
 
 template <class X>
 int64_t backward_scratch_bytes(const tilewise::AttentionShape& shape,
-                               const tilewise::Geometry& geometry) {
-  return BackwardScratch<X>(shape, geometry, nullptr).bytes;
+                               const tilewise::Geometry& geometry, const ProgramSizes& programs) {
+  return BackwardScratch<X>(shape, geometry, programs, nullptr).bytes;
 }
 
 }  // namespace

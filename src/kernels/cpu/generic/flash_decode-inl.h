@@ -14,6 +14,7 @@
 // chunk gives the forward's result. Between chunks m differs, which is exact (m is an integer).
 #pragma once
 
+#include "kernels/cpu/generic/decode_visible-inl.h"
 #include "kernels/cpu/generic/flash_forward-inl.h"
 #include "kernels/cpu/generic/turns-inl.h"
 
@@ -44,9 +45,10 @@ struct DecodeScratch {
   Real* bias;       // (kDecodeTile<X>, kWidth)
   Real* row;        // of O, m, l, l_words; or of the bias
   VisibleTile<X>* visible;
+  TileEvaluator<X> evaluator;  // rows are keys
   int64_t bytes;
 
-  DecodeScratch(const tilewise::AttentionShape& shape, void* memory) {
+  DecodeScratch(const tilewise::AttentionShape& shape, const ProgramSizes& programs, void* memory) {
     Scratch part{static_cast<char*>(memory)};
     const int64_t width = decode_width<X>(shape.value_dim);
     q.qt = part.take<Real>(words<X>(shape.head_dim) * kWidth<X>);
@@ -61,19 +63,9 @@ struct DecodeScratch {
     bias = part.take<Real>(kDecodeTile<X> * kWidth<X>);
     row = part.take<Real>(larger(shape.value_dim + 3, kDecodeTile<X>));
     visible = part.take<VisibleTile<X>>(1);
+    evaluator = TileEvaluator<X>(programs, true, part);
     bytes = part.used;
   }
-};
-
-// Which rows an item has.
-struct DecodeRows {
-  int64_t batch;
-  int64_t first_head;
-  int64_t first;  // row of the group that is lane 0
-  int lanes;
-  int64_t query_length;
-  int64_t head(int lane) const { return first_head + (first + lane) / query_length; }
-  int64_t query(int lane) const { return (first + lane) % query_length; }
 };
 
 template <class X>
@@ -113,48 +105,6 @@ void load_decode_bias(const tilewise::ForwardLaunch& args, const DecodeRows& row
     load_row<X>(m, rows.query(lane), k0, keys, scratch.row);
     for (int64_t k = 0; k < keys; ++k)
       scratch.bias[k * kWidth<X> + lane] = scratch.row[k] * static_cast<typename X::Real>(kLog2E);
-  }
-}
-
-// Row r of the tile is key k0 + r, lanes are rows of the group, each with a band of its own.
-template <class X>
-void find_visible_rows(VisibleTile<X>& tile, const tilewise::Band& band, const DecodeRows& rows,
-                       int64_t k0, int keys) {
-  constexpr int L = X::kLanes;
-  int first[kWidth<X>], last[kWidth<X>];  // visible keys of a lane, within the tile
-  const auto within = [keys](int64_t k) {
-    return static_cast<int>(k < -1 ? -1 : k > keys ? keys : k);
-  };
-  for (int lane = 0; lane < rows.lanes; ++lane) {
-    const int64_t shift = rows.query(lane) - k0;
-    first[lane] = within(shift + band.lo);
-    last[lane] = within(shift + band.hi);
-  }
-  tile.count = 0;
-  const int vectors = (rows.lanes + L - 1) / L;
-  for (int unit = 0; unit < keys; unit += kUnit) {
-    const int stop = unit + kUnit < keys ? unit + kUnit : keys;
-    int j0 = vectors, j1 = 0;
-    bool masked = stop < unit + kUnit;
-    for (int lane = 0; lane < rows.lanes; ++lane) {
-      if (first[lane] < stop && last[lane] >= unit && first[lane] <= last[lane]) {
-        if (lane / L < j0) j0 = lane / L;
-        j1 = lane / L + 1;
-      }
-      masked |= first[lane] > unit || last[lane] < stop - 1;
-    }
-    if (j0 >= j1) continue;
-    if (masked)
-      for (int i = 0; i < kUnit; ++i)
-        for (int j = j0; j < j1; ++j) {
-          uint32_t bits = 0;
-          for (int lane = j * L; lane < rows.lanes && lane < (j + 1) * L; ++lane) {
-            const int k = unit + i;
-            bits |= uint32_t{k < stop && first[lane] <= k && k <= last[lane]} << (lane - j * L);
-          }
-          tile.bits[unit + i][j] = static_cast<uint16_t>(bits);
-        }
-    tile.add({unit, unit + kUnit, j0, j1, masked});
   }
 }
 
@@ -325,7 +275,7 @@ bool decode_chunk(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
   if (k0 < args.decode.first_key) k0 = args.decode.first_key / kGroup<X> * kGroup<X>;
   for (; k0 < end; k0 += kDecodeTile<X>) {
     const int64_t keys = smaller(kDecodeTile<X>, end - k0);
-    find_visible_rows(*scratch.visible, args.band, rows, k0, static_cast<int>(keys));
+    find_visible_rows(*scratch.visible, args, rows, k0, static_cast<int>(keys), scratch.evaluator);
     if (scratch.visible->count == 0) continue;
     mixed = mixed || scratch.visible->partial();
     if (has_bias) load_decode_bias(args, rows, k0, keys, scratch);
@@ -415,7 +365,7 @@ void flash_decode(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
                   void* memory) {
   using Real = typename X::Real;
   const auto& shape = args.shape;
-  DecodeScratch<X> scratch(shape, memory);
+  DecodeScratch<X> scratch(shape, args.program_sizes, memory);
   const DecodeRows rows = decode_rows<X>(args, item);
   if constexpr (kTiled<X>) X::begin_tiles();
   if (!decode_chunk<X, false>(args, item, rows, scratch))
@@ -455,8 +405,8 @@ void flash_decode(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
 }
 
 template <class X>
-int64_t decode_scratch_bytes(const tilewise::AttentionShape& shape) {
-  return DecodeScratch<X>(shape, nullptr).bytes;
+int64_t decode_scratch_bytes(const tilewise::AttentionShape& shape, const ProgramSizes& programs) {
+  return DecodeScratch<X>(shape, programs, nullptr).bytes;
 }
 
 }  // namespace

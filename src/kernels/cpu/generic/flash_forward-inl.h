@@ -54,12 +54,13 @@ void add_product(QueryBlock<X>& q, const KeyTile<X>& kv, int64_t width, const ty
                  const VisibleTile<X>& visible, RowRange range) {
   if constexpr (kTiled<X>) {
     if (q.behind) catch_up(q, width);
-    const Groups groups = visible.groups(range.begin, range.end);
-    multiply_add_tiles<X>(kv.groups, width, p, groups, q.o);
-    if (kCareful)
-      add_not_finite<X>(reinterpret_cast<const typename X::Real*>(kv.v.data), width, p, groups,
-                        q.o);
-    X::add_tiles(q.l_words, p + groups.first * X::kStep * kWidth<X>, groups.count);
+    visible.for_each_groups(range.begin, range.end, [&](Groups groups) {
+      multiply_add_tiles<X>(kv.groups, width, p, groups, q.o);
+      if (kCareful)
+        add_not_finite<X>(reinterpret_cast<const typename X::Real*>(kv.v.data), width, p, groups,
+                          q.o);
+      X::add_tiles(q.l_words, p + groups.first * X::kStep * kWidth<X>, groups.count);
+    });
   } else {
     multiply_add_ab<X, kCareful>(kv.v, width, p, visible, range, q.behind, q.o);
   }
@@ -93,19 +94,22 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
                        shape.head_dim, scale, q.qt);
     reset(q, width, kPrescaled<X> || has_bias ? Real(1) : scale);
   }
-  const auto* begin = args.by_query.begin + item.query_tile;
-  for (int64_t run = begin[0]; run < begin[1]; ++run)
-    for (int64_t j = args.by_query.runs[run].first; j < args.by_query.runs[run].last;
-         ++j) {  // line 5
+  const tilewise::MaskClass& mask = mask_of(args, item.batch, item.head);
+  const auto* begin = mask.by_query.begin + item.query_tile;
+  for (const auto *run = mask.by_query.runs + begin[0], *end = mask.by_query.runs + begin[1];
+       run < end; ++run)
+    for (int64_t j = run->first; j < run->last; ++j) {  // line 5
       const int64_t k0 = j * args.geometry.key_tile;
       const KeyTile<X> kv = load_keys<X, kCareful>(  // line 6
           key, value, shape, k0, smaller(args.geometry.key_tile, shape.kv_length - k0), scratch);
-      const bool ends = run + 1 == begin[1] && j + 1 == args.by_query.runs[run].last;
+      const bool ends = run + 1 == end && j + 1 == run->last;
       for (int i = 0; i < blocks; ++i) {
         const int64_t first = q0 + i * kWidth<X>;
         const int vectors = static_cast<int>((lanes(i) + X::kLanes - 1) / X::kLanes);
         VisibleTile<X>& visible = *scratch.visible;
-        find_visible<X>(visible, args.band, 1, kv.k0 - first, static_cast<int>(kv.rows), vectors);
+        const TilePosition at = {first, kv.k0, true, static_cast<int>(kv.rows), kWidth<X>, vectors};
+        find_visible(visible, mask, *run, at, place_of(args, item.batch, item.head, at),
+                     scratch.evaluator);
         if (visible.count == 0) continue;
         mixed = mixed || visible.partial();
         if (has_bias)
@@ -144,7 +148,7 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
 template <class X>
 void flash_forward(const tilewise::ForwardLaunch& args, const tilewise::ForwardItem& item,
                    void* memory) {
-  ForwardScratch<X> scratch(args.shape, args.geometry, memory);
+  ForwardScratch<X> scratch(args.shape, args.geometry, args.program_sizes, memory);
   if constexpr (kTiled<X>) X::begin_tiles();
   if (!flash_forward_tile<X, false>(args, item, scratch))
     flash_forward_tile<X, true>(args, item, scratch);
@@ -153,8 +157,8 @@ void flash_forward(const tilewise::ForwardLaunch& args, const tilewise::ForwardI
 
 template <class X>
 int64_t forward_scratch_bytes(const tilewise::AttentionShape& shape,
-                              const tilewise::Geometry& geometry) {
-  return ForwardScratch<X>(shape, geometry, nullptr).bytes;
+                              const tilewise::Geometry& geometry, const ProgramSizes& programs) {
+  return ForwardScratch<X>(shape, geometry, programs, nullptr).bytes;
 }
 
 }  // namespace

@@ -15,10 +15,6 @@ namespace {
 inline constexpr double kLog2E = 1.4426950408889634;
 inline constexpr double kLn2 = 0.69314718055994531;
 
-inline int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t larger(int64_t a, int64_t b) { return a < b ? b : a; }
-
 template <class X>
 typename X::Real scale_of(float scale, double scale_f64) {
   return sizeof(typename X::Real) == 8 ? static_cast<typename X::Real>(scale_f64)
@@ -53,9 +49,11 @@ struct ForwardScratch {
   Real* scores;  // (kGroup, kWidth), where products are of tiles
   Real* bias;    // (key_tile, kWidth)
   VisibleTile<X>* visible;
+  TileEvaluator<X> evaluator;  // rows are keys
   int64_t bytes;
 
-  ForwardScratch(const tilewise::AttentionShape& shape, const tilewise::Geometry& g, void* memory) {
+  ForwardScratch(const tilewise::AttentionShape& shape, const tilewise::Geometry& g,
+                 const ProgramSizes& programs, void* memory) {
     Scratch s{static_cast<char*>(memory)};
     const int64_t width = value_width<X>(shape.value_dim);
     for (int64_t i = 0; i < g.query_tile / kWidth<X>; ++i) {
@@ -70,6 +68,7 @@ struct ForwardScratch {
     scores = kTiled<X> ? s.take<Real>(kGroup<X> * kWidth<X>) : nullptr;
     bias = s.take<Real>(g.key_tile * kWidth<X>);
     visible = s.take<VisibleTile<X>>(1);
+    evaluator = TileEvaluator<X>(programs, true, s);
     bytes = s.used;
   }
 };

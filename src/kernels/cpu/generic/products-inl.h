@@ -9,6 +9,10 @@
 
 namespace {
 
+inline int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t larger(int64_t a, int64_t b) { return a < b ? b : a; }
+
 // Rows of words; row r starts at data + r * stride bytes. A broadcasts from it, so neither K nor
 // (in fp32) V is ever copied.
 struct Rows {
@@ -20,6 +24,11 @@ struct Rows {
 // The products of the forward are of tiles: 32 rows by kStep words by kWidth lanes, in memory.
 template <class X>
 inline constexpr bool kTiled = X::kStep > 1;
+
+// Rows come in units of 8: whether a row's reference m is raised is decided per unit, so units are
+// counted from key 0, never from where a tile or a window starts.
+inline constexpr int kUnit = 8;
+inline constexpr int kMaxRows = 256;  // rows of a tile
 
 template <class X>
 inline constexpr int kWidth = X::kLanes* X::kVectors;  // lanes of a tile of S^T, P^T, O^T

@@ -21,9 +21,10 @@ class ReadAhead {
     const int64_t q0 = item.query_tile * geometry.query_tile;
     part_[0] = Fetch<X>(matrix_of(args.query, item.batch, item.head), q0,
                         smaller(geometry.query_tile, shape.query_length - q0), shape.head_dim);
-    const int64_t run = args.by_query.begin[item.query_tile];
-    if (run == args.by_query.begin[item.query_tile + 1]) return;
-    const int64_t k0 = args.by_query.runs[run].first * geometry.key_tile;
+    const tilewise::TileRows& tiles = mask_of(args, item.batch, item.head).by_query;
+    const int64_t run = tiles.begin[item.query_tile];
+    if (run == tiles.begin[item.query_tile + 1]) return;
+    const int64_t k0 = tiles.runs[run].first * geometry.key_tile;
     const int64_t rows = smaller(geometry.key_tile, shape.kv_length - k0);
     part_[1] = Fetch<X>(matrix_of(args.key, item.batch, kv_head), k0, rows, shape.head_dim);
     part_[2] = Fetch<X>(matrix_of(args.value, item.batch, kv_head), k0, rows, shape.value_dim);

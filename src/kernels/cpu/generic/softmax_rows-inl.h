@@ -6,22 +6,29 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/cpu/generic/eval_tile-inl.h"
 #include "kernels/cpu/generic/forward_tiles-inl.h"
 #include "kernels/rows.h"
 
 namespace {
 
-// Two rows of Real, padded to whole vectors.
+// Two rows of Real, padded to whole vectors, and what a program shows of kUnit rows.
 template <class X>
 struct RowsScratch {
   using Real = typename X::Real;
   Real* first;
   Real* second;
+  uint16_t* bits;  // (kUnit, vectors)
+  TileEvaluator<X> evaluator;
+  int64_t vectors;  // of lanes in a row, in whole register blocks
   int64_t bytes;
-  RowsScratch(int64_t columns, void* memory) {
+  RowsScratch(int64_t columns, const ProgramSizes& programs, void* memory)
+      : vectors(round_up(columns, kWidth<X>) / X::kLanes) {
     Scratch s{static_cast<char*>(memory)};
     first = s.take<Real>(columns + X::kLanes);
     second = s.take<Real>(columns + X::kLanes);
+    bits = s.take<uint16_t>(kUnit * vectors);
+    evaluator = TileEvaluator<X>(programs, false, s);
     bytes = s.used;
   }
 };
@@ -31,16 +38,49 @@ inline Matrix rows_of(const void* data, DType dtype, int64_t row, int64_t column
   return {static_cast<char*>(const_cast<void*>(data)), row * bytes, column * bytes, dtype};
 }
 
-// Visible columns [begin, end) of row r.
+// Columns [begin, end) of row r are visible, of them those that `bits` show, if it is not null.
 struct Visible {
   int64_t begin, end;
-  Visible(const tilewise::RowsLaunch& args, int64_t r) {
+  const uint16_t* bits;
+  Visible(const tilewise::RowsLaunch& args, int64_t r) : bits(nullptr) {
     const auto within = [&](int64_t x) { return x < 0 ? 0 : x > args.columns ? args.columns : x; };
-    begin = within(args.band.lo + r);
-    end = within(args.band.hi + r + 1);
-    if (end < begin) end = begin;
+    const tilewise::TileRule& rule = args.rule;
+    const int64_t query = args.first_query + r;
+    begin = within(larger(rule.band.lo + query, rule.key_begin));
+    end = within(smaller(rule.band.hi + query + 1, rule.key_end));
+    if (end < begin || query < rule.query_begin || query >= rule.query_end) end = begin;
   }
 };
+
+// The columns that row r sees. Rows come in ascending order: the program runs for kUnit at a time.
+template <class X>
+Visible visible_of(const tilewise::RowsLaunch& args, int64_t r, RowsScratch<X>& scratch) {
+  Visible visible(args, r);
+  if (args.program == nullptr) return visible;
+  const int64_t row = r % kUnit;
+  for (int64_t vector = 0; row == 0 && vector < scratch.vectors; vector += X::kVectors) {
+    const TilePlace place = {args.origin.batch,
+                             {args.origin.head, nullptr},
+                             {args.origin.query + args.first_query + r, nullptr},
+                             {args.origin.key + vector * X::kLanes, nullptr}};
+    scratch.evaluator.begin(*args.program, place, kUnit, X::kVectors);
+    scratch.evaluator.unit(0, 0, X::kVectors);
+    for (int i = 0; i < kUnit; ++i)
+      for (int j = 0; j < X::kVectors; ++j)
+        std::memcpy(scratch.bits + i * scratch.vectors + vector + j,
+                    scratch.evaluator.output(0).at(i, j), sizeof(uint16_t));
+  }
+  visible.bits = scratch.bits + row * scratch.vectors;
+  return visible;
+}
+
+// row holds columns [first, last): `value` where the bits hide them.
+template <class X>
+void hide(const Visible& visible, int64_t first, int64_t last, typename X::Real value,
+          typename X::Real* row) {
+  for (int64_t c = first; visible.bits && c < last; ++c)
+    if ((visible.bits[c / X::kLanes] >> (c % X::kLanes) & 1) == 0) row[c - first] = value;
+}
 
 template <class X>
 void fill_to_vector(typename X::Real* row, int64_t count, typename X::Real value) {
@@ -83,7 +123,7 @@ void scale_and_bias(const tilewise::RowsLaunch& args, int64_t r, int64_t c, int6
 template <class X>
 void mask_rows(const tilewise::RowsLaunch& args, void* memory) {
   using Real = typename X::Real;
-  const RowsScratch<X> scratch(args.columns, memory);
+  RowsScratch<X> scratch(args.columns, args.program_sizes, memory);
   Real* row = scratch.first;
   const Matrix from = rows_of(args.from, args.dtype, args.from_row);
   const Matrix to = rows_of(args.to, args.dtype, args.to_row);
@@ -91,7 +131,8 @@ void mask_rows(const tilewise::RowsLaunch& args, void* memory) {
     load_row<X>(from, r, 0, args.columns, row);
     fill_to_vector<X>(row, args.columns, 0);
     scale_and_bias<X>(args, r, 0, args.columns, row, scratch.second);
-    const Visible visible(args, r);
+    const Visible visible = visible_of(args, r, scratch);
+    hide<X>(visible, 0, args.columns, -__builtin_inff(), row);
     for (int64_t c = 0; c < visible.begin; ++c) row[c] = -__builtin_inff();
     for (int64_t c = visible.end; c < args.columns; ++c) row[c] = -__builtin_inff();
     store_row<X>(to, r, 0, args.columns, row);
@@ -140,16 +181,17 @@ double softmax_row(typename X::Real* row, int64_t count) {
 template <class X>
 void softmax_rows(const tilewise::RowsLaunch& args, void* memory) {
   using Real = typename X::Real;
-  const RowsScratch<X> scratch(args.columns, memory);
+  RowsScratch<X> scratch(args.columns, args.program_sizes, memory);
   Real* row = scratch.first;
   const Matrix from = rows_of(args.from, args.dtype, args.from_row);
   const Matrix to = rows_of(args.to, args.dtype, args.to_row);
   for (int64_t r = 0; r < args.rows; ++r) {
-    const Visible visible(args, r);
+    const Visible visible = visible_of(args, r, scratch);
     const int64_t count = visible.end - visible.begin;
     load_row<X>(from, r, visible.begin, count, row);
     fill_to_vector<X>(row, count, 0);
     scale_and_bias<X>(args, r, visible.begin, count, row, scratch.second);
+    hide<X>(visible, visible.begin, visible.end, -__builtin_inff(), row);
     fill_to_vector<X>(row, count, -__builtin_inff());
     const double logsumexp = softmax_row<X>(row, count);
     if (args.logsumexp != nullptr)
@@ -165,7 +207,7 @@ template <class X>
 void softmax_backward_rows(const tilewise::RowsLaunch& args, void* memory) {
   using Real = typename X::Real;
   using Vec = typename X::Vec;
-  const RowsScratch<X> scratch(args.columns, memory);
+  const RowsScratch<X> scratch(args.columns, args.program_sizes, memory);
   Real *p = scratch.first, *dp = scratch.second;
   const Matrix from = rows_of(args.from, args.dtype, args.from_row);
   const Matrix to = rows_of(args.to, args.dtype, args.to_row);
@@ -190,7 +232,7 @@ void softmax_backward_rows(const tilewise::RowsLaunch& args, void* memory) {
 template <class X>
 void sum_rows(const tilewise::SumRowsLaunch& args, void* memory) {
   using Real = typename X::Real;
-  const RowsScratch<X> scratch(args.columns, memory);
+  const RowsScratch<X> scratch(args.columns, {}, memory);
   Real *sum = scratch.first, *row = scratch.second;
   const Matrix from = rows_of(args.from, args.dtype, args.from_row);
   const DType real = sizeof(Real) == 8 ? DType::kFloat64 : DType::kFloat32;
@@ -207,8 +249,8 @@ void sum_rows(const tilewise::SumRowsLaunch& args, void* memory) {
 }
 
 template <class X>
-int64_t rows_scratch_bytes(int64_t columns) {
-  return RowsScratch<X>(columns, nullptr).bytes;
+int64_t rows_scratch_bytes(int64_t columns, const ProgramSizes& programs) {
+  return RowsScratch<X>(columns, programs, nullptr).bytes;
 }
 
 }  // namespace

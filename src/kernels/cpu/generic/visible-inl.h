@@ -4,16 +4,15 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #include "base/tile.h"
+#include "kernels/cpu/generic/eval_tile-inl.h"
 #include "kernels/cpu/generic/products-inl.h"
+#include "kernels/launch.h"
 
 namespace {
 
-// Rows come in units of 8: whether a row's reference m is raised is decided per unit, so units are
-// counted from key 0, never from where a tile or a window starts.
-inline constexpr int kUnit = 8;
-inline constexpr int kMaxRows = 256;  // rows of a tile
 // Rows that a product takes at once, counted from key 0 likewise: a multiple of kUnit.
 template <class X>
 inline constexpr int kGroup = kTiled<X> ? X::kStep* X::kWord : kUnit;
@@ -40,15 +39,25 @@ struct VisibleTile {
   int count;
   uint16_t bits[kMaxRows][X::kVectors];  // written for masked segments only
 
-  // Groups of rows in which something is visible. A band has no gaps.
-  // Groups with a visible row in [begin, end), which are multiples of kGroup.
-  Groups groups(int begin = 0, int end = kMaxRows) const {
+  // visit(Groups) for every run of groups in which something is visible, of rows [begin, end),
+  // which are multiples of kGroup. What lies between two runs was not computed.
+  template <class Visit>
+  void for_each_groups(int begin, int end, const Visit& visit) const {
     constexpr int kRows = kGroup<X>;
-    const int first = segments[0].begin / kRows,
-              last = (segments[count - 1].end + kRows - 1) / kRows;
-    const int from = first < begin / kRows ? begin / kRows : first;
-    const int to = last < end / kRows ? last : end / kRows;
-    return {from, to < from ? 0 : to - from};
+    Groups run = {begin / kRows, 0};
+    for (int i = 0; i < count; ++i) {
+      const int first = segments[i].begin / kRows, last = (segments[i].end + kRows - 1) / kRows;
+      const int from = first < begin / kRows ? begin / kRows : first;
+      const int to = last < end / kRows ? last : end / kRows;
+      if (from >= to) continue;
+      if (run.count > 0 && from <= run.first + run.count) {
+        run.count = to - run.first;
+        continue;
+      }
+      if (run.count > 0) visit(run);
+      run = {from, to - from};
+    }
+    if (run.count > 0) visit(run);
   }
   int units() const {
     int sum = 0;
@@ -72,54 +81,176 @@ struct VisibleTile {
   }
 };
 
-// Row r and lane l see each other iff lo <= sign * (r - l) + shift <= hi, where sign = 1 if rows
-// are keys and -1 if rows are queries. Rows at or beyond `rows` see nothing.
-template <class X>
-void find_visible(VisibleTile<X>& tile, const tilewise::Band& band, int sign, int64_t shift,
-                  int rows, int vectors) {
-  constexpr int L = X::kLanes;
-  // In terms of lanes: row r sees the lanes [r + first, r + last]. Bounds are within +-2^62 and
-  // shifts within lengths, so nothing overflows.
+// Where a tile lies, in local indices: those of its first row and lane.
+struct TilePosition {
+  int64_t query;
+  int64_t key;
+  bool rows_are_keys;
+  int rows;     // rows at or beyond see nothing
+  int lanes;    // lanes at or beyond see nothing; those of the last vector may be let through
+  int vectors;  // lane vectors
+};
+
+// What a rule says, in terms of the tile: row r sees the lanes [r + first, r + last] of those in
+// [lane_begin, lane_end) if it is in [row_begin, row_end).
+struct RuleOfTile {
+  int first, last;
+  int row_begin, row_end;
+  int lane_begin, lane_end;
+};
+
+inline RuleOfTile rule_of_tile(const tilewise::TileRule& rule, const TilePosition& at) {
+  // Bounds are within +-2^62 and indices within lengths, so nothing overflows.
   const auto near = [](int64_t x) {
     constexpr int64_t kFar = 1 << 20;  // beyond any tile
     return static_cast<int>(x < -kFar ? -kFar : x > kFar ? kFar : x);
   };
-  const int first = near(sign > 0 ? shift - band.hi : band.lo - shift);
-  const int last = near(sign > 0 ? shift - band.lo : band.hi - shift);
+  const auto least = [](int a, int b) { return a < b ? a : b; };
+  const int64_t shift = at.key - at.query;
+  const int keys[2] = {near(rule.key_begin - at.key), near(rule.key_end - at.key)};
+  const int queries[2] = {near(rule.query_begin - at.query), near(rule.query_end - at.query)};
+  if (at.rows_are_keys)
+    return {near(shift - rule.band.hi),
+            near(shift - rule.band.lo),
+            keys[0],
+            least(keys[1], at.rows),
+            queries[0],
+            least(queries[1], at.lanes)};
+  return {near(rule.band.lo - shift),
+          near(rule.band.hi - shift),
+          queries[0],
+          least(queries[1], at.rows),
+          keys[0],
+          least(keys[1], at.lanes)};
+}
+
+// Which lanes of vector j the rows [begin, end) see some of, and [full_begin, full_end) all of.
+struct RowsOfVector {
+  int begin, end, full_begin, full_end;
+};
+
+template <class X>
+RowsOfVector rows_of_vector(const RuleOfTile& rule, int j) {
+  constexpr int L = X::kLanes;
+  const auto least = [](int a, int b) { return a < b ? a : b; };
+  const auto most = [](int a, int b) { return a < b ? b : a; };
+  const int from = most(j * L, rule.lane_begin), to = least(j * L + L, rule.lane_end);
+  RowsOfVector rows{};
+  if (from >= to) return rows;
+  rows.begin = most(from - rule.last, rule.row_begin);
+  rows.end = least(to - rule.first, rule.row_end);
+  if (to - from < L) return rows;
+  rows.full_begin = most(j * L + L - 1 - rule.last, rule.row_begin);
+  rows.full_end = least(j * L - rule.first + 1, rule.row_end);
+  return rows;
+}
+
+// What the band and the ranges of a rule show; its program is for keep_visible.
+template <class X>
+void find_visible(VisibleTile<X>& tile, const tilewise::TileRule& by, const TilePosition& at) {
+  constexpr int L = X::kLanes;
+  const RuleOfTile rule = rule_of_tile(by, at);
+  const int rows = at.rows, vectors = at.vectors;
   tile.count = 0;
-  if (first > last) return;
-  // Per lane vector: rows [begin, end) see some of it, rows [full_begin, full_end) all of it.
-  int begin[X::kVectors], end[X::kVectors], full_begin[X::kVectors], full_end[X::kVectors];
-  for (int j = 0; j < X::kVectors; ++j) {
-    begin[j] = j * L - last;
-    end[j] = j * L + L - first;
-    full_begin[j] = j * L + L - 1 - last;
-    full_end[j] = j * L - first + 1;
+  if (rule.first > rule.last) return;
+  RowsOfVector see[X::kVectors] = {};
+  bool full = rows % kUnit == 0 && vectors > 0;
+  for (int j = 0; j < vectors; ++j) {
+    see[j] = rows_of_vector<X>(rule, j);
+    full &= see[j].full_begin <= 0 && rows <= see[j].full_end;
   }
-  bool full = rows % kUnit == 0;
-  for (int j = 0; j < vectors; ++j) full &= full_begin[j] <= 0 && rows <= full_end[j];
-  if (full && vectors > 0) {
+  if (full) {
     tile.add({0, rows, 0, vectors, false});
     return;
   }
   for (int r = 0; r < rows; r += kUnit) {
     const int stop = r + kUnit < rows ? r + kUnit : rows;
     int j0 = 0, j1 = vectors;
-    while (j0 < j1 && (stop <= begin[j0] || r >= end[j0])) ++j0;
-    while (j0 < j1 && (stop <= begin[j1 - 1] || r >= end[j1 - 1])) --j1;
+    while (j0 < j1 && (stop <= see[j0].begin || r >= see[j0].end)) ++j0;
+    while (j0 < j1 && (stop <= see[j1 - 1].begin || r >= see[j1 - 1].end)) --j1;
     if (j0 == j1) continue;
     bool masked = stop < r + kUnit;
-    for (int j = j0; j < j1; ++j) masked |= r < full_begin[j] || stop > full_end[j];
+    for (int j = j0; j < j1; ++j) masked |= r < see[j].full_begin || stop > see[j].full_end;
     if (masked)
-      for (int i = 0; i < kUnit; ++i)
+      for (int i = r; i < r + kUnit; ++i) {
+        const bool is_seen = rule.row_begin <= i && i < rule.row_end;
+        const int begin = i + rule.first < rule.lane_begin ? rule.lane_begin : i + rule.first;
+        const int end = i + rule.last + 1 > rule.lane_end ? rule.lane_end : i + rule.last + 1;
         for (int j = j0; j < j1; ++j) {
           const auto within = [](int lane) { return lane < 0 ? 0 : lane > L ? L : lane; };
-          const int from = within(r + i + first - j * L), to = within(r + i + last + 1 - j * L);
-          tile.bits[r + i][j] =
-              r + i < rows ? static_cast<uint16_t>((1u << to) - (1u << from)) : uint16_t{0};
+          const int from = within(begin - j * L), to = within(end - j * L);
+          tile.bits[i][j] =
+              is_seen && from < to ? static_cast<uint16_t>((1u << to) - (1u << from)) : uint16_t{0};
         }
+      }
     tile.add({r, r + kUnit, j0, j1, masked});
   }
+}
+
+// Of what is visible, what the first output of the program shows too. The evaluator has begun on
+// this tile.
+template <class X>
+void keep_visible(VisibleTile<X>& tile, TileEvaluator<X>& program) {
+  constexpr int V = X::kVectors;
+  constexpr auto kAll = static_cast<uint16_t>((1u << X::kLanes) - 1);
+  Segment before[kMaxRows / kUnit];
+  const int count = tile.count;
+  std::memcpy(before, tile.segments, count * sizeof(*before));
+  tile.count = 0;
+  for (int n = 0; n < count; ++n)
+    for (int row = before[n].begin; row < before[n].end; row += kUnit) {
+      const Segment& s = before[n];
+      program.unit(row, s.j0, s.j1);
+      const Operand& out = program.output(0);
+      uint16_t some[V] = {}, all[V];  // of the unit's rows
+      std::memset(all, 0xff, sizeof(all));
+      for (int i = 0; i < kUnit; ++i)
+        for (int j = s.j0; j < s.j1; ++j) {
+          uint16_t bits;
+          std::memcpy(&bits, out.at(i, j), sizeof(bits));
+          bits &= s.masked ? tile.bits[row + i][j] : kAll;
+          tile.bits[row + i][j] = bits;
+          some[j] |= bits;
+          all[j] &= bits;
+        }
+      int j0 = s.j0, j1 = s.j1;
+      while (j0 < j1 && some[j0] == 0) ++j0;
+      while (j0 < j1 && some[j1 - 1] == 0) --j1;
+      if (j0 == j1) continue;
+      bool masked = false;
+      for (int j = j0; j < j1; ++j) masked |= all[j] != kAll;
+      tile.add({row, row + kUnit, j0, j1, masked});
+    }
+}
+
+// What the head of `place` sees of a tile of the run.
+template <class X>
+void find_visible(VisibleTile<X>& tile, const tilewise::MaskClass& mask,
+                  const tilewise::TileRun& run, const TilePosition& at, const TilePlace& place,
+                  TileEvaluator<X>& evaluator) {
+  constexpr tilewise::TileRule kEverything{};
+  const bool is_partial = run.kind == tilewise::TileKind::kPartial;
+  const tilewise::TileRule& rule = is_partial ? mask.rules[run.rule] : kEverything;
+  find_visible(tile, rule, at);
+  if (rule.program < 0 || tile.count == 0) return;
+  evaluator.begin(mask.programs[rule.program], place, at.rows, at.vectors);
+  keep_visible(tile, evaluator);
+}
+
+// The mask of a head of a launch.
+template <class Launch>
+const tilewise::MaskClass& mask_of(const Launch& args, int64_t batch, int64_t head) {
+  return args.mask_classes[args.class_of_head[batch * args.shape.query_heads + head]];
+}
+
+// The same in the positions that expressions see.
+template <class Launch>
+TilePlace place_of(const Launch& args, int64_t batch, int64_t head, const TilePosition& at) {
+  const tilewise::TileOrigin& origin = args.origin;
+  return {origin.batch + batch,
+          {origin.head + head, nullptr},
+          {origin.query + at.query, nullptr},
+          {origin.key + at.key, nullptr}};
 }
 
 }  // namespace

@@ -123,6 +123,37 @@ struct Scalar {
     return all != 0;
   }
 
+  // Integers of 32 bits, one per lane; they add, subtract and multiply by the operators of vector
+  // extensions. Comparisons give one bit per lane, lane 0 lowest.
+  typedef int32_t Ints __attribute__((vector_size(kLanes * 4), aligned(4)));
+  TILEWISE_INLINE uint32_t int_less(Ints a, Ints b) { return bits_of_lanes(a < b); }
+  TILEWISE_INLINE uint32_t int_equal(Ints a, Ints b) { return bits_of_lanes(a == b); }
+  TILEWISE_INLINE Ints int_select(uint32_t bits, Ints a, Ints b) {
+    Ints r;
+    for (int i = 0; i < kLanes; ++i) r[i] = bits >> i & 1 ? a[i] : b[i];
+    return r;
+  }
+  TILEWISE_INLINE Vec to_real(Ints x) { return __builtin_convertvector(x, Vec); }
+  TILEWISE_INLINE uint32_t bits(Mask m) { return bits_of_lanes(m); }
+  template <class Lanes>
+  TILEWISE_INLINE uint32_t bits_of_lanes(Lanes m) {
+    uint32_t bits = 0;
+    for (int i = 0; i < kLanes; ++i) bits |= (m[i] != 0 ? 1u : 0u) << i;
+    return bits;
+  }
+  TILEWISE_INLINE Vec sqrt(Vec x) {
+    Vec r;
+    for (int i = 0; i < kLanes; ++i) {
+      if constexpr (sizeof(Real) == 4)
+        r[i] = __builtin_sqrtf(x[i]);
+      else
+        r[i] = __builtin_sqrt(x[i]);
+    }
+    return r;
+  }
+  // 1 / x of a normal x to 2 ulp.
+  TILEWISE_INLINE Vec reciprocal(Vec x) { return broadcast(1) / x; }
+
   // Two consecutive rows of P (or dS) as words of the contracted index: two rows of Real here, one
   // row of pairs in avx512bf16.
   TILEWISE_INLINE void store_p(Real* p, int row_stride, Vec first, Vec second) {

@@ -1,0 +1,382 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "expr/bytecode.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <optional>
+
+#include "tilewise/error.h"
+
+namespace tilewise::expr {
+namespace {
+
+constexpr int kQueryBit = 1, kKeyBit = 2;  // ProgramStage as what a value depends on
+static_assert(Graph::kMaxNodes <= std::numeric_limits<int16_t>::max(), "registers are int16_t");
+static_assert(static_cast<int>(ProgramStage::kQuery) == kQueryBit &&
+              static_cast<int>(ProgramStage::kKey) == kKeyBit &&
+              static_cast<int>(ProgramStage::kPair) == (kQueryBit | kKeyBit));
+
+ProgramType type_of(const Node& node) {
+  switch (node.type) {
+    case Type::kBool:
+      return ProgramType::kBool;
+    case Type::kInt:
+      return ProgramType::kInt;
+    case Type::kReal:
+      break;
+  }
+  return ProgramType::kReal;
+}
+
+// The instruction of an operator. compared: the type of the operands of a comparison.
+ProgramOp op_of(const Node& node, Type compared) {
+  const auto by_type = [&](Type type, ProgramOp of_int, ProgramOp of_real) {
+    return type == Type::kReal ? of_real : of_int;
+  };
+  switch (node.op) {
+    case Op::kAdd:
+      return by_type(node.type, ProgramOp::kAddInt, ProgramOp::kAddReal);
+    case Op::kSub:
+      return by_type(node.type, ProgramOp::kSubInt, ProgramOp::kSubReal);
+    case Op::kMul:
+      return by_type(node.type, ProgramOp::kMulInt, ProgramOp::kMulReal);
+    case Op::kMin:
+      return by_type(node.type, ProgramOp::kMinInt, ProgramOp::kMinReal);
+    case Op::kMax:
+      return by_type(node.type, ProgramOp::kMaxInt, ProgramOp::kMaxReal);
+    case Op::kAbs:
+      return by_type(node.type, ProgramOp::kAbsInt, ProgramOp::kAbsReal);
+    case Op::kNeg:
+      return by_type(node.type, ProgramOp::kNegInt, ProgramOp::kNegReal);
+    case Op::kFloorDiv:
+      return ProgramOp::kFloorDiv;
+    case Op::kMod:
+      return ProgramOp::kMod;
+    case Op::kDiv:
+      return ProgramOp::kDiv;
+    case Op::kExp:
+      return ProgramOp::kExp;
+    case Op::kLog:
+      return ProgramOp::kLog;
+    case Op::kTanh:
+      return ProgramOp::kTanh;
+    case Op::kSqrt:
+      return ProgramOp::kSqrt;
+    case Op::kToReal:
+      return ProgramOp::kToReal;
+    case Op::kLess:
+      return by_type(compared, ProgramOp::kLessInt, ProgramOp::kLessReal);
+    case Op::kLessEqual:
+      return by_type(compared, ProgramOp::kLessEqualInt, ProgramOp::kLessEqualReal);
+    case Op::kEqual:
+      return by_type(compared, ProgramOp::kEqualInt, ProgramOp::kEqualReal);
+    case Op::kNotEqual:
+      return by_type(compared, ProgramOp::kNotEqualInt, ProgramOp::kNotEqualReal);
+    case Op::kAnd:
+      return ProgramOp::kAnd;
+    case Op::kOr:
+      return ProgramOp::kOr;
+    case Op::kNot:
+      return ProgramOp::kNot;
+    case Op::kWhere:
+      return node.type == Type::kBool
+                 ? ProgramOp::kWhereBool
+                 : by_type(node.type, ProgramOp::kWhereInt, ProgramOp::kWhereReal);
+    case Op::kLookup:
+      return by_type(node.type, ProgramOp::kLookupInt, ProgramOp::kLookupReal);
+    case Op::kConst:
+    case Op::kVariable:
+    case Op::kScalar:
+      break;
+  }
+  throw InternalError("bytecode: a leaf is not an operator; please report this");
+}
+
+// One pass over the nodes, stage by stage. A register is free again after its last reader, unless a
+// later stage or the caller reads it.
+class Compiler {
+ public:
+  Compiler(const Graph& graph, const std::vector<int32_t>& roots, const Values& values,
+           const BytecodeOptions& options)
+      : graph_(graph), roots_(roots), values_(values), options_(options) {
+    program_.is_narrow = options.is_narrow;
+  }
+
+  ProgramStorage run() {
+    analyse();
+    for (int stage = 0; stage < kProgramStages; ++stage) {
+      for (size_t i = 0; i < stage_.size(); ++i) {
+        if (is_used_[i] && stage_[i] == stage) emit(static_cast<int32_t>(i));
+      }
+      program_.stage_end[stage] = static_cast<int32_t>(program_.code.size());
+    }
+    for (const int32_t root : roots_) program_.outputs.push_back(register_of(root));
+    program_.sizes.total = static_cast<int32_t>(program_.registers.size());
+    return std::move(program_);
+  }
+
+ private:
+  const Node& node(int32_t index) const { return graph_.node(index); }
+  int16_t register_of(int32_t index) const { return register_[static_cast<size_t>(index)]; }
+  int stage_of(int32_t index) const { return stage_[static_cast<size_t>(index)]; }
+
+  // Which nodes are needed, their stages, their last readers, and what later stages read.
+  void analyse() {
+    const size_t count = graph_.nodes().size();
+    is_used_.assign(count, false);
+    for (const int32_t root : roots_) is_used_[static_cast<size_t>(root)] = true;
+    for (size_t i = count; i-- > 0;) {
+      if (!is_used_[i]) continue;
+      const Node& n = graph_.nodes()[i];
+      const Operands read = operands_of(n);
+      for (int o = read.begin; o < read.end; ++o)
+        is_used_[static_cast<size_t>(n.operand[o])] = true;
+    }
+    stage_.assign(count, 0);
+    last_reader_.assign(count, -1);
+    is_spread_.assign(count, false);
+    register_.assign(count, -1);
+    for (size_t i = 0; i < count; ++i) {
+      if (!is_used_[i]) continue;
+      const Node& n = graph_.nodes()[i];
+      if (n.op == Op::kVariable) stage_[i] = stage_of_variable(static_cast<Variable>(n.immediate));
+      const Operands read = operands_of(n);
+      for (int o = read.begin; o < read.end; ++o) stage_[i] |= stage_of(n.operand[o]);
+      for (int o = read.begin; o < read.end; ++o) {
+        const auto operand = static_cast<size_t>(n.operand[o]);
+        last_reader_[operand] = static_cast<int32_t>(i);
+        if (stage_[operand] != stage_[i]) is_spread_[operand] = true;
+      }
+    }
+    for (const int32_t root : roots_) is_spread_[static_cast<size_t>(root)] = true;
+  }
+
+  [[nodiscard]] int stage_of_variable(Variable variable) const {
+    switch (variable) {
+      case Variable::kQuery:
+        return kQueryBit;
+      case Variable::kKey:
+        return kKeyBit;
+      case Variable::kHead:
+        return options_.heads_are_queries ? kQueryBit : 0;
+      case Variable::kScore:
+        return kQueryBit | kKeyBit;
+      default:
+        return 0;
+    }
+  }
+
+  // An int that is known now.
+  [[nodiscard]] std::optional<int64_t> integer(const Node& n) const {
+    if (n.type != Type::kInt) return std::nullopt;
+    if (n.op == Op::kConst) return n.immediate;
+    if (n.op == Op::kScalar) return symbol(n).integer;
+    if (n.is(Variable::kQueryLength)) return values_.query_length;
+    if (n.is(Variable::kKvLength)) return values_.kv_length;
+    if (n.is(Variable::kQueryOffset)) return values_.query_offset;
+    if (n.is(Variable::kKeyOffset)) return values_.key_offset;
+    return std::nullopt;
+  }
+  [[nodiscard]] std::optional<double> real(const Node& n) const {
+    if (n.type != Type::kReal) return std::nullopt;
+    if (n.op == Op::kConst) return n.real();
+    if (n.op == Op::kScalar) return symbol(n).real;
+    return std::nullopt;
+  }
+  [[nodiscard]] const Values::Entry& symbol(const Node& n) const {
+    return values_.symbols[static_cast<size_t>(n.immediate)];
+  }
+
+  // A divisor that is a power of two.
+  [[nodiscard]] std::optional<int64_t> power_of_two(const Node& n) const {
+    if (n.op != Op::kFloorDiv && n.op != Op::kMod) return std::nullopt;
+    const std::optional<int64_t> divisor = integer(node(n.operand[1]));
+    if (!divisor || *divisor <= 0 || !std::has_single_bit(static_cast<uint64_t>(*divisor)))
+      return std::nullopt;
+    return divisor;
+  }
+  // A real constant that the other operand is multiplied with, and which operand that is. Division
+  // by a constant becomes a product: one more rounding, many times as fast.
+  [[nodiscard]] std::optional<double> factor(const Node& n, int& other) const {
+    if (n.type != Type::kReal || (n.op != Op::kMul && n.op != Op::kDiv)) return std::nullopt;
+    other = 0;
+    std::optional<double> value = real(node(n.operand[1]));
+    if (value && n.op == Op::kDiv) {
+      value = 1 / *value;
+      // Normal as float too, otherwise precision is lost.
+      const double size = std::fabs(*value);
+      if (!(size >= 0x1p-126 && size < 0x1p127)) return std::nullopt;
+    }
+    if (!value && n.op == Op::kMul) {
+      other = 1;
+      value = real(node(n.operand[0]));
+    }
+    return value;
+  }
+  // Operands [begin, end) are read; others become part of the instruction.
+  struct Operands {
+    int begin, end;
+  };
+  [[nodiscard]] Operands operands_of(const Node& n) const {
+    int other = 0;
+    if (power_of_two(n)) return {0, 1};
+    if (factor(n, other)) return {other, other + 1};
+    return {0, n.count};
+  }
+
+  void emit(int32_t index) {
+    const Node& n = node(index);
+    ProgramInstruction instruction{};
+    if (n.is(Variable::kScore)) {
+      program_.score = register_[static_cast<size_t>(index)] = new_register(index, false);
+      return;
+    }
+    if (n.count == 0) {
+      set_leaf(n, instruction);
+    } else {
+      set_operator(n, instruction);
+    }
+    for (int o = 0; o < n.count; ++o) release(n.operand[o], index);
+    instruction.out = register_[static_cast<size_t>(index)] = new_register(index, true);
+    program_.code.push_back(instruction);
+  }
+
+  void set_leaf(const Node& n, ProgramInstruction& instruction) const {
+    if (const std::optional<int64_t> known = integer(n)) {
+      instruction.op = ProgramOp::kIntConstant;
+      instruction.immediate = *known;
+    } else if (const std::optional<double> known = real(n)) {
+      instruction.op = ProgramOp::kRealConstant;
+      instruction.immediate = std::bit_cast<int64_t>(*known);
+    } else if (n.op == Op::kConst) {
+      instruction.op = ProgramOp::kBoolConstant;
+      instruction.immediate = n.immediate;
+    } else {
+      instruction.op = n.is(Variable::kBatch)   ? ProgramOp::kBatch
+                       : n.is(Variable::kHead)  ? ProgramOp::kHead
+                       : n.is(Variable::kQuery) ? ProgramOp::kQuery
+                                                : ProgramOp::kKey;
+    }
+  }
+
+  void set_operator(const Node& n, ProgramInstruction& instruction) {
+    int other = 0;
+    instruction.count = n.count;
+    for (int o = 0; o < n.count; ++o) instruction.operand[o] = register_of(n.operand[o]);
+    if (const auto divisor = power_of_two(n)) {
+      instruction.count = 1;
+      instruction.op = n.op == Op::kFloorDiv ? ProgramOp::kShiftRight : ProgramOp::kBitAnd;
+      instruction.immediate =
+          n.op == Op::kFloorDiv ? std::countr_zero(static_cast<uint64_t>(*divisor)) : *divisor - 1;
+    } else if (const auto constant = factor(n, other)) {
+      instruction.count = 1;
+      instruction.op = ProgramOp::kMulConstant;
+      instruction.operand[0] = register_of(n.operand[other]);
+      instruction.immediate = std::bit_cast<int64_t>(*constant);
+    } else {
+      instruction.op = op_of(n, node(n.operand[0]).type);
+      if (n.op == Op::kLookup) instruction.immediate = table_of(n);
+    }
+  }
+
+  // The table of a lookup, added where it is new.
+  int32_t table_of(const Node& n) {
+    const auto symbol_index = static_cast<int32_t>(n.immediate);
+    for (size_t i = 0; i < program_.tables.size(); ++i) {
+      if (program_.tables[i].symbol == symbol_index) return static_cast<int32_t>(i);
+    }
+    ProgramTable table{};
+    table.symbol = symbol_index;
+    table.rank = n.count;
+    if (n.type == Type::kInt) {
+      const IntTable& data = *symbol(n).table;
+      table.data = data.data.data();
+      int64_t stride = 1;
+      for (int axis = n.count - 1; axis >= 0; --axis) {
+        table.shape[axis] = data.shape[static_cast<size_t>(axis)];
+        table.strides[axis] = stride;
+        stride *= table.shape[axis];
+      }
+      program_.int_tables.push_back(symbol(n).table);
+    }
+    program_.tables.push_back(table);
+    return static_cast<int32_t>(program_.tables.size()) - 1;
+  }
+
+  // A register for the node; those of s take no memory.
+  int16_t new_register(int32_t index, bool has_memory) {
+    const auto at = static_cast<size_t>(index);
+    const ProgramType type = type_of(node(index));
+    const auto stage = static_cast<ProgramStage>(stage_[at]);
+    auto& free = free_[static_cast<int>(type)][stage_[at]];
+    if (has_memory && !is_spread_[at] && !free.empty()) {
+      const int16_t reused = free.back();
+      free.pop_back();
+      return reused;
+    }
+    int32_t& count = program_.sizes.registers[static_cast<int>(type)][stage_[at]];
+    program_.registers.push_back(
+        {type, stage, is_spread_[at],
+         has_memory ? static_cast<int16_t>(count) : static_cast<int16_t>(-1)});
+    if (has_memory) ++count;
+    return static_cast<int16_t>(program_.registers.size() - 1);
+  }
+
+  // Free if `reader` is the last to read it.
+  void release(int32_t index, int32_t reader) {
+    const auto at = static_cast<size_t>(index);
+    if (!is_used_[at] || is_spread_[at] || last_reader_[at] != reader || register_[at] < 0) return;
+    if (node(index).is(Variable::kScore)) return;
+    last_reader_[at] = -1;  // an operand may be read twice
+    free_[static_cast<int>(type_of(node(index)))][stage_[at]].push_back(register_[at]);
+  }
+
+  const Graph& graph_;
+  const std::vector<int32_t>& roots_;
+  const Values& values_;
+  const BytecodeOptions& options_;
+  ProgramStorage program_;
+  std::vector<bool> is_used_;
+  std::vector<int> stage_;            // bits
+  std::vector<int32_t> last_reader_;  // in its own stage, unless is_spread_
+  std::vector<bool> is_spread_;
+  std::vector<int16_t> register_;
+  std::vector<int16_t> free_[kProgramTypes][kProgramStages];
+};
+
+}  // namespace
+
+ProgramStorage compile(const Graph& graph, const std::vector<int32_t>& roots, const Values& values,
+                       const BytecodeOptions& options) {
+  return Compiler(graph, roots, values, options).run();
+}
+
+TileProgram ProgramStorage::view(const Tensor* real_tables) const noexcept {
+  TileProgram program;
+  program.code = code.data();
+  std::copy(stage_end, stage_end + kProgramStages, program.stage_end);
+  program.registers = registers.data();
+  program.register_count = static_cast<int32_t>(registers.size());
+  program.outputs = outputs.data();
+  program.output_count = static_cast<int32_t>(outputs.size());
+  program.score = score;
+  program.tables = tables.data();
+  program.real_tables = real_tables;
+  program.is_narrow = is_narrow;
+  return program;
+}
+
+ProgramSizes larger(const ProgramSizes& a, const ProgramSizes& b) noexcept {
+  ProgramSizes result;
+  for (int type = 0; type < kProgramTypes; ++type) {
+    for (int stage = 0; stage < kProgramStages; ++stage) {
+      result.registers[type][stage] = std::max(a.registers[type][stage], b.registers[type][stage]);
+    }
+  }
+  result.total = std::max(a.total, b.total);
+  return result;
+}
+
+}  // namespace tilewise::expr

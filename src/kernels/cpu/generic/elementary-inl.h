@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// exp, log and tanh of the language's reals. Float: polynomials, within 4 ulp over the whole range,
+// also where P is rounded to bf16 (the exponential of the softmax is exp2-inl.h). Double: the
+// runtime's.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/generic/macros.h"
+
+namespace {
+
+template <class X, class Function>
+TILEWISE_INLINE typename X::Vec each_lane(typename X::Vec x, const Function& function) {
+  typename X::Real lane[X::kLanes];
+  X::store(lane, x);
+  for (int i = 0; i < X::kLanes; ++i) lane[i] = function(lane[i]);
+  return X::load(lane);
+}
+
+// Horner's rule, highest coefficient first.
+template <class X, int N>
+TILEWISE_INLINE typename X::Vec polynomial(typename X::Vec x, const float (&coefficient)[N]) {
+  typename X::Vec y = X::broadcast(coefficient[0]);
+  TILEWISE_UNROLL for (int i = 1; i < N; ++i) y = X::fma(y, x, X::broadcast(coefficient[i]));
+  return y;
+}
+
+// e^x = 2^n e^r, r = x - n log 2 in two steps (Cody and Waite); e^r as in Cephes.
+template <class X>
+TILEWISE_INLINE typename X::Vec exp_real(typename X::Vec x) {
+  using Vec = typename X::Vec;
+  if constexpr (sizeof(typename X::Real) == 8) {
+    return each_lane<X>(x, [](double y) { return __builtin_exp(y); });
+  } else {
+    constexpr float kTerms[] = {1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f,
+                                4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
+    x = X::min(X::broadcast(89.f), X::max(X::broadcast(-104.f), x));  // NaN stays
+    const Vec magic = X::broadcast(12582912.f);                       // 1.5 * 2^23
+    const Vec n = X::sub(X::fma(x, X::broadcast(1.44269504f), magic), magic);
+    Vec r = X::fma(n, X::broadcast(-0.693359375f), x);
+    r = X::fma(n, X::broadcast(2.12194440e-4f), r);
+    const Vec y = X::fma(polynomial<X>(r, kTerms), X::mul(r, r), X::add(r, X::broadcast(1)));
+    return X::times_power_of_two(y, n);
+  }
+}
+
+// log x = e log 2 + log m, m in [sqrt(1/2), sqrt(2)); log m as in Cephes.
+template <class X>
+TILEWISE_INLINE typename X::Vec log_real(typename X::Vec x) {
+  using Vec = typename X::Vec;
+  if constexpr (sizeof(typename X::Real) == 8) {
+    return each_lane<X>(x, [](double y) { return __builtin_log(y); });
+  } else {
+    using Ints = typename X::Ints;
+    constexpr float kTerms[] = {7.0376836292e-2f,  -1.1514610310e-1f, 1.1676998740e-1f,
+                                -1.2420140846e-1f, 1.4249322787e-1f,  -1.6668057665e-1f,
+                                2.0000714765e-1f,  -2.4999993993e-1f, 3.3333331174e-1f};
+    const Vec zero = Vec{}, inf = X::broadcast(__builtin_inff());
+    const auto is_subnormal = X::less(x, X::broadcast(0x1p-126f));
+    const Vec normal = X::select(is_subnormal, X::mul(x, X::broadcast(0x1p23f)), x);
+    // Subtracting the bits of sqrt(1/2) makes the exponent field that of m in its range.
+    const Ints offset = (Ints)normal - 0x3f3504f3;
+    const Ints exponent = offset >> 23;
+    const Vec m = (Vec)((offset & 0x7fffff) + 0x3f3504f3);
+    Vec e = X::to_real(exponent);
+    e = X::select(is_subnormal, X::sub(e, X::broadcast(23)), e);
+    const Vec f = X::sub(m, X::broadcast(1)), square = X::mul(f, f);
+    Vec y = X::mul(X::mul(polynomial<X>(f, kTerms), square), f);
+    y = X::fma(e, X::broadcast(-2.12194440e-4f), y);
+    y = X::fma(square, X::broadcast(-0.5f), y);
+    y = X::fma(e, X::broadcast(0.693359375f), X::add(f, y));
+    y = X::select(X::equal(x, inf), inf, y);
+    y = X::select(X::equal(x, zero), X::broadcast(-__builtin_inff()), y);
+    y = X::select(X::less(x, zero), X::broadcast(__builtin_nanf("")), y);
+    return X::select(X::unordered(x), x, y);
+  }
+}
+
+// tanh x as a quotient of polynomials in x (those of Eigen); 1 in float beyond 9.
+template <class X>
+TILEWISE_INLINE typename X::Vec tanh_real(typename X::Vec x) {
+  using Vec = typename X::Vec;
+  if constexpr (sizeof(typename X::Real) == 8) {
+    return each_lane<X>(x, [](double y) { return __builtin_tanh(y); });
+  } else {
+    // Times 2^8, so that nothing underflows where x is small.
+    constexpr float kOdd[] = {256 * -2.76076847742355e-16f, 256 * 2.00018790482477e-13f,
+                              256 * -8.60467152213735e-11f, 256 * 5.12229709037114e-08f,
+                              256 * 1.48572235717979e-05f,  256 * 6.37261928875436e-04f,
+                              256 * 4.89352455891786e-03f};
+    constexpr float kEven[] = {256 * 1.19825839466702e-06f, 256 * 1.18534705686654e-04f,
+                               256 * 2.26843463243900e-03f, 256 * 4.89352518554385e-03f};
+    const Vec limit = X::broadcast(7.90531110763549805f);
+    const Vec y = X::min(limit, X::max(X::broadcast(-7.90531110763549805f), x));  // NaN stays
+    const Vec square = X::mul(y, y);
+    const Vec odd = X::mul(y, polynomial<X>(square, kOdd));
+    return X::mul(odd, X::reciprocal(polynomial<X>(square, kEven)));
+  }
+}
+
+}  // namespace
