@@ -26,12 +26,6 @@ struct PlanOptions {
 
 class Schedule;
 
-// What `slope` is in the score `s - slope[h] * (q - k)`: data that may need a gradient.
-struct NamedTensor {
-  std::string name;
-  Tensor tensor;
-};
-
 // Shapes; B, N, M = batch, query_length, kv_length of the schedule:
 //   query [B, query_heads, N, head_dim]   key [B, kv_heads, M, head_dim]   value [B, kv_heads, M,
 //   value_dim] bias [B or 1, query_heads or 1, N or 1, M], of the problem's dtype or float32;

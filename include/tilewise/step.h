@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The lengths and the integer data of one step. Everything here is copied when a schedule is made.
+// The lengths and the data of one step. A Step is copied when a schedule is made.
 #pragma once
 
 #include <concepts>
@@ -7,6 +7,8 @@
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "tilewise/tensor.h"
 
 namespace tilewise {
 
@@ -40,6 +42,12 @@ struct NamedScalar {
   bool is_real = false;  // a real number cannot stand for an integer, the other way round it can
   int64_t integer = 0;
   double real = 0;
+};
+
+// What `slope` is in the score `s - slope[h] * (q - k)`: data that may need a gradient.
+struct NamedTensor {
+  std::string name;
+  Tensor tensor;
 };
 
 struct Step {

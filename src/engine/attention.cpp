@@ -6,7 +6,6 @@
 
 #include "engine/plan_data.h"
 #include "kernels/cpu/registry.h"
-#include "problem/mask.h"
 #include "problem/validate.h"
 #include "problem/validate_tensors.h"
 
@@ -53,7 +52,7 @@ class CachedPlan {
 struct PlanKey {
   int64_t query_heads, kv_heads, max_batch, max_query_length, max_kv_length, head_dim, value_dim;
   DType dtype;
-  std::string mask;
+  uint64_t mask;  // hash; 0: none
   double scale;
   bool has_bias, same_bits_as_prefill;
   const KernelTable* kernels;
@@ -61,6 +60,10 @@ struct PlanKey {
   Executor* executor;
   bool operator==(const PlanKey&) const = default;
 };
+
+uint64_t hash_of(const expr::Expression* expression) {
+  return expression == nullptr ? 0 : expr::hash_of(*expression->graph, expression->root);
+}
 
 PlanKey key_of(const Problem& problem, const PlanOptions& options) {
   return {problem.query_heads,
@@ -71,7 +74,7 @@ PlanKey key_of(const Problem& problem, const PlanOptions& options) {
           problem.head_dim,
           problem.value_dim,
           problem.dtype,
-          problem.mask.text(),
+          hash_of(problem.mask.expression()),
           *problem.scale,
           problem.has_bias,
           problem.same_bits_as_prefill,
@@ -136,6 +139,8 @@ Call describe_call(const Tensors& tensors, const AttentionOptions& options, cons
   step.kv_length = problem.max_kv_length;
   step.query_offset = options.query_offset;
   step.key_offset = options.key_offset;
+  step.tables = options.tables;
+  step.scalars = options.scalars;
   const Problem complete = normalized(problem, operation);
   validate_step(complete, step, operation);
   validate_threads(options.plan.threads, operation);

@@ -6,12 +6,14 @@
 #include <cstdio>
 
 #include "base/dtype.h"
-#include "schedule/tile_counts.h"
+#include "expr/print.h"
 
 namespace tilewise {
 namespace {
 
 constexpr int64_t kPictureCells = 32;
+constexpr size_t kShownClasses = 4;
+constexpr size_t kShownParts = 3;
 
 __attribute__((format(printf, 1, 2))) std::string format(const char* pattern, ...) {
   char buffer[512];
@@ -46,23 +48,27 @@ std::string words_line(const char* direction, const io_model::Words& tiled,
                 number(standard.written));
 }
 
+// The words of each class as if all heads were of it, weighted by its heads.
+template <class WordsOf>
+io_model::Words sum_of_classes(const Schedule::Data& schedule, const std::vector<HeadTiles>& tiles,
+                               const WordsOf& words_of) {
+  io_model::Words sum;
+  const int64_t heads = std::max<int64_t>(schedule.shape.batch * schedule.shape.query_heads, 1);
+  for (size_t i = 0; i < tiles.size(); ++i) {
+    const io_model::Words words = words_of(tiles[i]);
+    const int64_t weight = schedule.heads.classes[i].heads;
+    sum.read += words.read * weight;
+    sum.written += words.written * weight;
+  }
+  return {sum.read / heads, sum.written / heads};
+}
+
 // Between the private caches of a core and everything behind them (docs/io_model.md).
-std::string words_text(const Schedule::Data& schedule, const TileCounts& forward) {
+std::string words_text(const Schedule::Data& schedule) {
   const io_model::Sizes sizes = sizes_of(schedule.shape);
-  const DecodeLaunch& decode = schedule.decode;
-  const TileCounts by_key = count_tiles(schedule.backward_rows_by_key, schedule.shape.kv_length,
-                                        schedule.shape.query_length);
   return "words     moved between the caches of a core and memory, predicted\n" +
-         words_line("forward",
-                    schedule.decodes ? io_model::decode_forward(
-                                           sizes, decode.last_key - decode.first_key,
-                                           decode.last_chunk - decode.first_chunk, decode.row_tiles)
-                                     : io_model::tiled_forward(sizes, forward),
-                    io_model::standard_forward(sizes)) +
-         words_line(
-             "backward",
-             io_model::tiled_backward_prepare(sizes) + io_model::tiled_backward(sizes, by_key),
-             io_model::standard_backward(sizes));
+         words_line("forward", forward_words(schedule), io_model::standard_forward(sizes)) +
+         words_line("backward", backward_words(schedule), io_model::standard_backward(sizes));
 }
 
 const char* chosen_by(bool is_tuned) {
@@ -97,6 +103,42 @@ std::string why_backward(const Plan::Data& plan) {
       bytes_text(tiles.backward_query_tile * bytes.backward_query).c_str(),
       bytes_text(tiles.backward_key_tile * bytes.backward_key).c_str(),
       bytes_text(this_machine().l2_bytes()).c_str());
+}
+
+// What made tiles partial, most tiles first.
+std::string open_parts_text(const HeadTiles& tiles) {
+  std::string text;
+  for (size_t i = 0; i < tiles.open_parts.size() && i < kShownParts; ++i) {
+    text += format("          partial because of %s: %lld tiles\n",
+                   expr::print(tiles.open_parts[i].part).substr(0, 200).c_str(),
+                   number(tiles.open_parts[i].tiles));
+  }
+  if (!tiles.within_budget)
+    text += "          the mask is costly to analyse: some tiles are taken for partial\n";
+  return text;
+}
+
+// Heads that see the same: tiles, why, picture.
+std::string class_text(const Schedule::Data& schedule, size_t index) {
+  const HeadClass& one = schedule.heads.classes[index];
+  const HeadTiles &forward = schedule.forward_tiles[index],
+                  &backward = schedule.backward_tiles[index];
+  const Geometry& geometry = schedule.geometry;
+  std::string text;
+  if (schedule.heads.classes.size() > 1) {
+    text += format("heads     %lld of %lld see what batch %lld, head %lld sees\n",
+                   number(one.heads), number(schedule.shape.batch * schedule.shape.query_heads),
+                   number(one.batch), number(one.head));
+  }
+  if (!schedule.decodes) {
+    text += tiles_line("forward", forward_counts(schedule, forward), geometry.query_tile,
+                       geometry.key_tile) +
+            open_parts_text(forward);
+  }
+  text += tiles_line("backward", backward_counts(schedule, backward), geometry.backward_query_tile,
+                     geometry.backward_key_tile);
+  return text + "picture   queries down, keys right; # full, / partial, . empty\n" +
+         picture(one, schedule.mask_values, schedule.step);
 }
 
 std::string decode_lines(const Plan::Data& plan, const Schedule::Data& schedule) {
@@ -134,6 +176,34 @@ std::string workspace_text(const Plan::Data& plan, const Schedule::Data& schedul
 
 }  // namespace
 
+TileCounts forward_counts(const Schedule::Data& schedule, const HeadTiles& tiles) {
+  return count_tiles(tiles.by_query, schedule.shape.query_length, schedule.shape.kv_length);
+}
+
+TileCounts backward_counts(const Schedule::Data& schedule, const HeadTiles& tiles) {
+  return count_tiles(tiles.by_key, schedule.shape.kv_length, schedule.shape.query_length);
+}
+
+io_model::Words forward_words(const Schedule::Data& schedule) {
+  const io_model::Sizes sizes = sizes_of(schedule.shape);
+  const DecodeLaunch& decode = schedule.decode;
+  if (schedule.decodes) {
+    return io_model::decode_forward(sizes, decode.last_key - decode.first_key,
+                                    decode.last_chunk - decode.first_chunk, decode.row_tiles);
+  }
+  return sum_of_classes(schedule, schedule.forward_tiles, [&](const HeadTiles& tiles) {
+    return io_model::tiled_forward(sizes, forward_counts(schedule, tiles));
+  });
+}
+
+io_model::Words backward_words(const Schedule::Data& schedule) {
+  const io_model::Sizes sizes = sizes_of(schedule.shape);
+  return io_model::tiled_backward_prepare(sizes) +
+         sum_of_classes(schedule, schedule.backward_tiles, [&](const HeadTiles& tiles) {
+           return io_model::tiled_backward(sizes, backward_counts(schedule, tiles));
+         });
+}
+
 std::string describe(const Problem& problem) {
   return format(
       "%s, %lld query heads over %lld kv heads, head_dim %lld, value_dim %lld, mask %s, "
@@ -144,45 +214,46 @@ std::string describe(const Problem& problem) {
       number(problem.max_query_length), number(problem.max_kv_length));
 }
 
-std::string picture(const Band& band, int64_t query_length, int64_t kv_length) {
-  const int64_t rows = std::min(query_length, kPictureCells);
-  const int64_t columns = std::min(kv_length, kPictureCells);
+std::string picture(const HeadClass& one, const expr::Values& values, const Step& step) {
+  expr::TileGrid grid = grid_of(step);
+  grid.tile_queries = ceil_divide(std::max<int64_t>(grid.queries, 1), kPictureCells);
+  grid.tile_keys = ceil_divide(std::max<int64_t>(grid.keys, 1), kPictureCells);
+  const expr::MaskTiles tiles = expr::classify(one.mask, values, grid);
+  const TileRows rows = tiles.rows.view();
   std::string text;
-  for (int64_t i = 0; i < rows; ++i) {
-    text += "          ";
-    for (int64_t j = 0; j < columns; ++j) {
-      const TileKind kind = classify(band, i * query_length / rows, (i + 1) * query_length / rows,
-                                     j * kv_length / columns, (j + 1) * kv_length / columns);
-      text += kind == TileKind::kFull ? '#' : kind == TileKind::kPartial ? '/' : '.';
+  for (int64_t row = 0; row < rows.rows; ++row) {
+    std::string line(static_cast<size_t>(grid.columns()), '.');
+    for (int64_t i = rows.begin[row]; i < rows.begin[row + 1]; ++i) {
+      const TileRun& run = rows.runs[i];
+      std::fill(line.begin() + run.first, line.begin() + run.last,
+                run.kind == TileKind::kFull ? '#' : '/');
     }
-    text += '\n';
+    text += "          " + line + "\n";
   }
   return text;
 }
 
 std::string explain_schedule(const Plan::Data& plan, const Schedule::Data& schedule) {
   const Step& step = schedule.step;
-  const Geometry& geometry = schedule.geometry;
   const BackwardShares& shares = schedule.shares;
   std::string text = "problem   " + describe(plan.problem) + "\n";
-  text += format("step      batch %lld, %lld queries x %lld keys; %lld visible pairs per head\n",
-                 number(step.batch), number(step.query_length), number(step.kv_length),
-                 number(schedule.pairs));
+  text += format(
+      "step      batch %lld, %lld queries x %lld keys; %s%lld visible pairs in %lld "
+      "heads\n",
+      number(step.batch), number(step.query_length), number(step.kv_length),
+      schedule.heads.pairs_are_exact() ? "" : "about ", number(schedule.pairs),
+      number(step.batch * schedule.shape.query_heads));
   text += format("kernel    %s, %s arithmetic\n", plan.isa.c_str(), plan.kernel->arithmetic);
-  const TileCounts forward = count_tiles(schedule.forward_rows, step.query_length, step.kv_length);
-  const TileCounts backward =
-      count_tiles(schedule.backward_rows_by_query, step.query_length, step.kv_length);
-  text += schedule.decodes
-              ? decode_lines(plan, schedule)
-              : tiles_line("forward", forward, geometry.query_tile, geometry.key_tile) +
-                    why_forward(plan, schedule);
-  text +=
-      tiles_line("backward", backward, geometry.backward_query_tile, geometry.backward_key_tile);
+  if (schedule.decodes) text += decode_lines(plan, schedule);
+  for (size_t i = 0; i < schedule.heads.classes.size() && i < kShownClasses; ++i)
+    text += class_text(schedule, i);
+  if (schedule.heads.classes.size() > kShownClasses)
+    text += format("heads     ... and %lld more masks\n",
+                   number(static_cast<int64_t>(schedule.heads.classes.size() - kShownClasses)));
+  if (!schedule.decodes) text += why_forward(plan, schedule);
   text += why_backward(plan);
   text += "tuning    " + plan.tiles.tuning + "\n";
-  text += "picture   queries down, keys right; # full, / partial, . empty\n";
-  text += picture(schedule.band, step.query_length, step.kv_length);
-  text += words_text(schedule, forward);
+  text += words_text(schedule);
   const io_model::Sizes sizes = sizes_of(schedule.shape);
   text += format("work      forward %.4g FLOP in %lld items, %d of %d threads\n",
                  static_cast<double>(io_model::forward_flops(sizes, schedule.pairs)),

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "engine/plan_data.h"
+#include "schedule/tile_counts.h"
 
 namespace tilewise {
 
@@ -13,6 +14,13 @@ namespace tilewise {
 [[nodiscard]] std::string explain_schedule(const Plan::Data& plan, const Schedule::Data& schedule);
 // At most 32 x 32 characters, queries downwards, keys to the right: '#' every pair of the cell is
 // visible, '/' some, '.' none.
-[[nodiscard]] std::string picture(const Band& band, int64_t query_length, int64_t kv_length);
+[[nodiscard]] std::string picture(const HeadClass& heads, const expr::Values& values,
+                                  const Step& step);
+
+// Tiles of one class of heads; words that all heads move.
+[[nodiscard]] TileCounts forward_counts(const Schedule::Data& schedule, const HeadTiles& tiles);
+[[nodiscard]] TileCounts backward_counts(const Schedule::Data& schedule, const HeadTiles& tiles);
+[[nodiscard]] io_model::Words forward_words(const Schedule::Data& schedule);
+[[nodiscard]] io_model::Words backward_words(const Schedule::Data& schedule);
 
 }  // namespace tilewise

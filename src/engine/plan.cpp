@@ -70,12 +70,13 @@ void set_workspace_maxima(Plan::Data& plan) {
   const Geometry geometry =
       longest_geometry(plan.tiles.geometry, *plan.kernel, problem.max_query_length);
   const int64_t slots = max_slots(shape.batch * shape.kv_heads, plan.threads);
-  plan.forward = forward_layout(*plan.kernel, shape, geometry, plan.threads);
-  plan.backward =
-      backward_layout(*plan.kernel, shape, geometry, plan.threads, slots, real_bytes(problem));
+  plan.programs = largest_program(problem.mask);
+  plan.forward = forward_layout(*plan.kernel, shape, geometry, plan.programs, plan.threads);
+  plan.backward = backward_layout(*plan.kernel, shape, geometry, plan.programs, plan.threads, slots,
+                                  real_bytes(problem));
   AttentionShape few = shape;
   few.query_length = std::min(shape.query_length, kDecodeQueries);
-  plan.decode = decode_layout(*plan.kernel, few, plan.threads, real_bytes(problem));
+  plan.decode = decode_layout(*plan.kernel, few, plan.programs, plan.threads, real_bytes(problem));
   plan.workspace_bytes =
       static_cast<size_t>(std::max({plan.forward.bytes, plan.decode.bytes, plan.backward.bytes}));
 }

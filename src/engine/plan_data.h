@@ -9,37 +9,35 @@
 #include <string>
 #include <vector>
 
+#include "engine/head_tiles.h"
 #include "engine/tiling.h"
 #include "engine/tuned_tiles.h"
 #include "engine/workspace_layout.h"
 #include "kernels/cpu/kernel_table.h"
 #include "schedule/io_model.h"
-#include "schedule/tile_runs.h"
 #include "tilewise/plan.h"
 
 namespace tilewise {
 
 struct Schedule::Data {
   uint64_t plan_id = 0;
-  Step step;
+  Step step;  // tables and scalars are in mask_values and score_values
   AttentionShape shape{};
   Geometry geometry{};
-  Band band;
-  TileRule rule;                              // of the partial tiles: the band
-  std::vector<int32_t> class_of_head;         // [batch, query_heads]
-  MaskClass forward_mask{}, backward_mask{};  // of all heads
-  int64_t pairs = 0;                          // visible, of one head
+  expr::Values mask_values;
+  HeadClasses heads;
+  int64_t pairs = 0;  // visible, of all heads
 
-  TileRowList forward_rows;            // by query, forward tiles
-  std::vector<int32_t> forward_order;  // query tiles of a head, most key tiles first
-  int64_t forward_items = 0;           // batch * query_heads * query tiles
+  std::vector<HeadTiles> forward_tiles;  // of each class
+  std::vector<MaskClass> forward_masks;  // the same for kernels
+  int64_t forward_items = 0;             // batch * query_heads * query tiles
   int forward_workers = 1;
   ForwardLayout forward;
   bool decodes = false;   // few queries: forward_items are tiles of rows and chunks of keys
   DecodeLaunch decode{};  // without run state
 
-  TileRowList backward_rows_by_query;  // backward tiles
-  TileRowList backward_rows_by_key;
+  std::vector<HeadTiles> backward_tiles;
+  std::vector<MaskClass> backward_masks;
   BackwardShares shares;
   int backward_workers = 1;
   BackwardLayout backward;
@@ -48,7 +46,8 @@ struct Schedule::Data {
 // The last few schedules of a plan: all layers of a model, and all steps of one length, share one.
 class ScheduleCache {
  public:
-  [[nodiscard]] std::shared_ptr<const Schedule::Data> find(const Step& step) const;
+  [[nodiscard]] std::shared_ptr<const Schedule::Data> find(const Problem& problem,
+                                                           const Step& step) const;
   void insert(std::shared_ptr<const Schedule::Data> schedule);
 
  private:
@@ -65,6 +64,7 @@ struct Plan::Data {
   Executor* executor = nullptr;
   int threads = 1;
   PlanTiles tiles;          // a schedule may shorten query_tile
+  ProgramSizes programs;    // no step needs larger ones
   ForwardLayout forward;    // at the plan's maxima
   ForwardLayout decode;     // at the plan's maxima
   BackwardLayout backward;  // at the plan's maxima

@@ -37,8 +37,9 @@ class BackwardRun {
     launch_.grad_key = tensors.grad_key;
     launch_.grad_value = tensors.grad_value;
     launch_.grad_bias = tensors.grad_bias;
-    launch_.mask_classes = &schedule.backward_mask;
-    launch_.class_of_head = schedule.class_of_head.data();
+    launch_.mask_classes = schedule.backward_masks.data();
+    launch_.class_of_head = schedule.heads.class_of_head.data();
+    launch_.program_sizes = plan.programs;
     launch_.origin = {schedule.step.batch_offset, schedule.step.head_offset,
                       schedule.step.query_offset, schedule.step.key_offset};
     launch_.lse = layout.lse.in<void>(workspace);

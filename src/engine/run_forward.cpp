@@ -21,8 +21,9 @@ void run_forward(const Plan::Data& plan, const Schedule::Data& schedule,
   launch.bias = tensors.bias;
   launch.output = tensors.output;
   launch.logsumexp = tensors.logsumexp;
-  launch.mask_classes = &schedule.forward_mask;
-  launch.class_of_head = schedule.class_of_head.data();
+  launch.mask_classes = schedule.forward_masks.data();
+  launch.class_of_head = schedule.heads.class_of_head.data();
+  launch.program_sizes = plan.programs;
   launch.origin = {schedule.step.batch_offset, schedule.step.head_offset,
                    schedule.step.query_offset, schedule.step.key_offset};
 
@@ -46,11 +47,13 @@ void run_forward(const Plan::Data& plan, const Schedule::Data& schedule,
     return;
   }
 
-  const auto tiles = static_cast<int64_t>(schedule.forward_order.size());
+  const int64_t tiles = ceil_divide(shape.query_length, launch.geometry.query_tile);
   const auto item_of = [&](int64_t index, const ForwardItem* next) {
     const int64_t head = index / tiles;  // of all batches; heads that share keys are neighbours
+    const auto& order =
+        schedule.forward_tiles[static_cast<size_t>(launch.class_of_head[head])].order;
     return ForwardItem{head / shape.query_heads, head % shape.query_heads,
-                       schedule.forward_order[static_cast<size_t>(index % tiles)], next};
+                       order[static_cast<size_t>(index % tiles)], next};
   };
   const auto run_item = [&](int64_t index, int worker) {
     const int64_t after = index + schedule.forward_workers;

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <numeric>
 
 #include "engine/plan_data.h"
-#include "problem/mask.h"
+#include "problem/bind.h"
 #include "problem/validate.h"
 #include "tilewise/error.h"
 
@@ -16,34 +15,79 @@ bool same_step(const Step& a, const Step& b) {
          a.batch_offset == b.batch_offset && a.head_offset == b.head_offset;
 }
 
-// Rows with the most tiles first, so that the last items of a head are short; equal rows ascend.
-std::vector<int32_t> longest_first(const TileRowList& rows) {
-  const TileRows view = rows.view();
-  std::vector<int64_t> tiles(static_cast<size_t>(view.rows));
-  for (int64_t row = 0; row < view.rows; ++row) {
-    for (int64_t run = view.begin[row]; run < view.begin[row + 1]; ++run) {
-      tiles[static_cast<size_t>(row)] += view.runs[run].last - view.runs[run].first;
+std::vector<MaskClass> views_of(const std::vector<HeadTiles>& tiles) {
+  std::vector<MaskClass> views;
+  views.reserve(tiles.size());
+  for (const HeadTiles& one : tiles) views.push_back(one.view());
+  return views;
+}
+
+expr::TileGrid cut(const Step& step, int64_t tile_queries, int64_t tile_keys) {
+  expr::TileGrid grid = grid_of(step);
+  grid.tile_queries = tile_queries;
+  grid.tile_keys = tile_keys;
+  return grid;
+}
+
+// Sets the pairs of the classes, too.
+std::vector<HeadTiles> tile_heads(const Plan::Data& plan, Schedule::Data& schedule,
+                                  const expr::TileGrid& grid, Direction direction) {
+  std::vector<HeadTiles> result;
+  for (HeadClass& one : schedule.heads.classes) {
+    expr::MaskTiles tiles = expr::classify(one.mask, schedule.mask_values, grid);
+    one.pairs = expr::visible_pairs(tiles, grid);
+    result.push_back(make_head_tiles(plan.problem.mask, std::move(tiles), schedule.mask_values,
+                                     grid, plan.programs, direction));
+  }
+  return result;
+}
+
+// Keys [first, last) outside of which no query of the class sees anything.
+struct KeyRange {
+  int64_t first, last;
+};
+KeyRange visible_keys(const HeadTiles& tiles, const expr::TileGrid& grid) {
+  const TileRows rows = tiles.by_query.view();
+  KeyRange range{grid.keys, 0};
+  for (int64_t row = 0; row < rows.rows; ++row) {
+    const int64_t q0 = row * grid.tile_queries, q1 = std::min(q0 + grid.tile_queries, grid.queries);
+    for (int64_t i = rows.begin[row]; i < rows.begin[row + 1]; ++i) {
+      const TileRun& run = rows.runs[i];
+      int64_t first = run.first * grid.tile_keys,
+              last = std::min(run.last * grid.tile_keys, grid.keys);
+      if (run.kind == TileKind::kPartial) {
+        const TileRule& rule = tiles.rules[static_cast<size_t>(run.rule)];
+        first = std::max({first, rule.key_begin, q0 + rule.band.lo});
+        last = std::min({last, rule.key_end, q1 + rule.band.hi});
+      }
+      if (first >= last) continue;
+      range.first = std::min(range.first, first);
+      range.last = std::max(range.last, last);
     }
   }
-  std::vector<int32_t> order(tiles.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&tiles](int32_t a, int32_t b) {
-    return tiles[static_cast<size_t>(a)] > tiles[static_cast<size_t>(b)];
-  });
-  return order;
+  if (range.first >= range.last) return {0, 0};
+  return range;
 }
 
 // Few queries. The chunks that some query sees, as work for kv heads and tiles of rows.
 void schedule_decode(const Plan::Data& plan, Schedule::Data& schedule) {
   const AttentionShape& shape = schedule.shape;
-  const Band& band = schedule.band;
   schedule.decodes = true;
   DecodeLaunch& decode = schedule.decode;
   decode.chunk_keys =
       plan.problem.same_bits_as_prefill ? std::max<int64_t>(shape.kv_length, 1) : kDecodeChunk;
-  decode.first_key = std::clamp<int64_t>(band.lo, 0, shape.kv_length);
-  decode.last_key = std::clamp<int64_t>(shape.query_length + band.hi, 0, shape.kv_length);
-  if (schedule.pairs == 0) decode.first_key = decode.last_key = 0;
+  const expr::TileGrid grid =
+      cut(schedule.step, schedule.geometry.query_tile, schedule.geometry.key_tile);
+  KeyRange keys{shape.kv_length, 0};
+  for (const HeadTiles& tiles : schedule.forward_tiles) {
+    const KeyRange seen = visible_keys(tiles, grid);
+    if (seen.first == seen.last) continue;
+    keys = {std::min(keys.first, seen.first), std::max(keys.last, seen.last)};
+  }
+  if (keys.first < keys.last) {
+    decode.first_key = keys.first;
+    decode.last_key = keys.last;
+  }
   decode.first_chunk = decode.first_key / decode.chunk_keys;
   decode.last_chunk =
       std::max(ceil_divide(decode.last_key, decode.chunk_keys), decode.first_chunk + 1);
@@ -56,8 +100,18 @@ void schedule_decode(const Plan::Data& plan, Schedule::Data& schedule) {
   const int64_t flops =
       std::max(io_model::forward_flops(sizes_of(shape), schedule.pairs), kFlopsPerWord * words);
   schedule.forward_workers = choose_workers(flops, schedule.forward_items, plan.threads);
-  schedule.forward =
-      decode_layout(*plan.kernel, shape, schedule.forward_workers, real_bytes(plan.problem));
+  schedule.forward = decode_layout(*plan.kernel, shape, plan.programs, schedule.forward_workers,
+                                   real_bytes(plan.problem));
+}
+
+// The tiles of the backward come first: they are the plan's, and their pairs decide the rest.
+void tile_backward(const Plan::Data& plan, Schedule::Data& schedule) {
+  const Geometry& tiles = plan.tiles.geometry;
+  const expr::TileGrid grid =
+      cut(schedule.step, tiles.backward_query_tile, tiles.backward_key_tile);
+  schedule.backward_tiles = tile_heads(plan, schedule, grid, Direction::kBackward);
+  schedule.backward_masks = views_of(schedule.backward_tiles);
+  schedule.pairs = schedule.heads.pairs();
 }
 
 void schedule_forward(const Plan::Data& plan, Schedule::Data& schedule) {
@@ -67,43 +121,40 @@ void schedule_forward(const Plan::Data& plan, Schedule::Data& schedule) {
   const int64_t rows = shape.batch * shape.query_heads * shape.query_length;
   const int workers = choose_workers(flops, rows, plan.threads);
   schedule.geometry = choose_geometry(plan.tiles.geometry, *plan.kernel, shape, workers);
-  schedule.forward_rows =
-      tile_rows_by_query(schedule.band, shape.query_length, shape.kv_length,
-                         schedule.geometry.query_tile, schedule.geometry.key_tile);
-  schedule.forward_order = longest_first(schedule.forward_rows);
-  schedule.forward_items =
-      shape.batch * shape.query_heads * static_cast<int64_t>(schedule.forward_order.size());
+  const expr::TileGrid grid =
+      cut(schedule.step, schedule.geometry.query_tile, schedule.geometry.key_tile);
+  schedule.forward_tiles = tile_heads(plan, schedule, grid, Direction::kForward);
+  schedule.forward_masks = views_of(schedule.forward_tiles);
+  schedule.forward_items = shape.batch * shape.query_heads * grid.rows();
   schedule.forward_workers = choose_workers(flops, schedule.forward_items, plan.threads);
-  schedule.forward =
-      forward_layout(*plan.kernel, shape, schedule.geometry, schedule.forward_workers);
+  schedule.forward = forward_layout(*plan.kernel, shape, schedule.geometry, plan.programs,
+                                    schedule.forward_workers);
 }
 
 void schedule_backward(const Plan::Data& plan, Schedule::Data& schedule) {
   const AttentionShape& shape = schedule.shape;
-  const int64_t query_tile = schedule.geometry.backward_query_tile;
   const int64_t key_tile = schedule.geometry.backward_key_tile;
-  schedule.backward_rows_by_query =
-      tile_rows_by_query(schedule.band, shape.query_length, shape.kv_length, query_tile, key_tile);
-  schedule.backward_rows_by_key =
-      tile_rows_by_key(schedule.band, shape.query_length, shape.kv_length, query_tile, key_tile);
   const int64_t heads = shape.batch * shape.kv_heads;
   const int64_t key_tiles = ceil_divide(shape.kv_length, key_tile);
   schedule.backward_workers = choose_workers(
       io_model::backward_flops(sizes_of(shape), schedule.pairs), heads * key_tiles, plan.threads);
   schedule.shares = share_backward(heads, key_tiles, schedule.backward_workers);
   schedule.backward =
-      backward_layout(*plan.kernel, shape, schedule.geometry, schedule.backward_workers,
-                      schedule.shares.slots(), real_bytes(plan.problem));
+      backward_layout(*plan.kernel, shape, schedule.geometry, plan.programs,
+                      schedule.backward_workers, schedule.shares.slots(), real_bytes(plan.problem));
 }
 
 }  // namespace
 
 const Step& Schedule::step() const noexcept { return data_->step; }
 
-std::shared_ptr<const Schedule::Data> ScheduleCache::find(const Step& step) const {
+std::shared_ptr<const Schedule::Data> ScheduleCache::find(const Problem& problem,
+                                                          const Step& step) const {
   const std::lock_guard lock(mutex_);
   for (const auto& entry : entries_) {
-    if (entry != nullptr && same_step(entry->step, step)) return entry;
+    if (entry == nullptr || !same_step(entry->step, step)) continue;
+    const expr::Expression* mask = problem.mask.expression();
+    if (mask == nullptr || has_values(*mask, entry->mask_values, step)) return entry;
   }
   return nullptr;
 }
@@ -117,23 +168,23 @@ void ScheduleCache::insert(std::shared_ptr<const Schedule::Data> schedule) {
 std::shared_ptr<const Schedule::Data> make_schedule(const Plan::Data& plan, const Step& step,
                                                     const char* operation) {
   validate_step(plan.problem, step, operation);
-  if (auto cached = plan.schedules.find(step)) return cached;
+  const expr::Expression* mask = plan.problem.mask.expression();
+  require_used(mask, nullptr, step, operation);
+  if (auto cached = plan.schedules.find(plan.problem, step)) return cached;
   auto schedule = std::make_shared<Schedule::Data>();
   schedule->plan_id = plan.id;
   schedule->step = step;
+  schedule->step.tables.clear();
+  schedule->step.scalars.clear();
   schedule->shape = make_shape(plan.problem, step.batch, step.query_length, step.kv_length);
-  schedule->band = detail::band_of(plan.problem.mask, step.query_length, step.kv_length,
-                                   step.query_offset, step.key_offset);
-  schedule->pairs = detail::visible_pairs(schedule->band, step.query_length, step.kv_length);
+  if (mask != nullptr) schedule->mask_values = bind(*mask, step, operation);
+  schedule->heads = classify_heads(plan.problem.mask, schedule->mask_values, step,
+                                   schedule->shape.query_heads, operation);
+  tile_backward(plan, *schedule);
   schedule_forward(plan, *schedule);
   if (step.query_length > 0 && step.query_length <= kDecodeQueries)
     schedule_decode(plan, *schedule);
   schedule_backward(plan, *schedule);
-  schedule->rule.band = schedule->band;
-  schedule->class_of_head.assign(static_cast<size_t>(step.batch * schedule->shape.query_heads), 0);
-  schedule->forward_mask = {schedule->forward_rows.view(), {}, &schedule->rule, nullptr};
-  schedule->backward_mask = {schedule->backward_rows_by_query.view(),
-                             schedule->backward_rows_by_key.view(), &schedule->rule, nullptr};
   const ForwardLayout& most = schedule->decodes ? plan.decode : plan.forward;
   if (schedule->forward.bytes > most.bytes || schedule->backward.bytes > plan.backward.bytes) {
     throw InternalError("schedule: a step needs more memory than its plan; please report this");

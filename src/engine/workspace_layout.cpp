@@ -39,22 +39,23 @@ class LayoutBuilder {
 }  // namespace
 
 ForwardLayout forward_layout(const Kernel& kernel, const AttentionShape& shape,
-                             const Geometry& geometry, int workers) {
+                             const Geometry& geometry, const ProgramSizes& programs, int workers) {
   ForwardLayout layout;
   LayoutBuilder builder;
   layout.counter = builder.add({kAlignment});
-  layout.scratch_stride = round_up(kernel.forward_scratch_bytes(shape, geometry, {}), kAlignment);
+  layout.scratch_stride =
+      round_up(kernel.forward_scratch_bytes(shape, geometry, programs), kAlignment);
   layout.scratch = builder.add({workers, layout.scratch_stride});
   layout.bytes = builder.total();
   return layout;
 }
 
-ForwardLayout decode_layout(const Kernel& kernel, const AttentionShape& shape, int workers,
-                            int64_t real_bytes) {
+ForwardLayout decode_layout(const Kernel& kernel, const AttentionShape& shape,
+                            const ProgramSizes& programs, int workers, int64_t real_bytes) {
   ForwardLayout layout;
   LayoutBuilder builder;
   layout.counter = builder.add({kAlignment});
-  layout.scratch_stride = round_up(kernel.decode_scratch_bytes(shape, {}), kAlignment);
+  layout.scratch_stride = round_up(kernel.decode_scratch_bytes(shape, programs), kAlignment);
   layout.scratch = builder.add({workers, layout.scratch_stride});
   layout.decode_sums = builder.add(
       {real_bytes, shape.batch, shape.query_heads, shape.query_length, shape.value_dim + 3});
@@ -65,8 +66,8 @@ ForwardLayout decode_layout(const Kernel& kernel, const AttentionShape& shape, i
 }
 
 BackwardLayout backward_layout(const Kernel& kernel, const AttentionShape& shape,
-                               const Geometry& geometry, int workers, int64_t slots,
-                               int64_t real_bytes) {
+                               const Geometry& geometry, const ProgramSizes& programs, int workers,
+                               int64_t slots, int64_t real_bytes) {
   const int64_t group = shape.query_heads / shape.kv_heads;
   const int64_t query_tiles = ceil_divide(shape.query_length, geometry.backward_query_tile);
   const int64_t key_tiles = ceil_divide(shape.kv_length, geometry.backward_key_tile);
@@ -80,7 +81,8 @@ BackwardLayout backward_layout(const Kernel& kernel, const AttentionShape& shape
   layout.turn = builder.add({kInt, slots, group, query_tiles});
   layout.bias_turn = builder.add({kInt, key_tiles});
   layout.careful = builder.add({kInt, shape.batch, shape.kv_heads});
-  layout.scratch_stride = round_up(kernel.backward_scratch_bytes(shape, geometry, {}), kAlignment);
+  layout.scratch_stride =
+      round_up(kernel.backward_scratch_bytes(shape, geometry, programs), kAlignment);
   layout.scratch = builder.add({workers, layout.scratch_stride});
   layout.bytes = builder.total();
   return layout;

@@ -44,12 +44,14 @@ struct BackwardLayout {
 // Both throw InvalidArgument when the sum leaves 62 bits. real_bytes: 4, or 8 in the float64
 // kernel.
 [[nodiscard]] ForwardLayout forward_layout(const Kernel& kernel, const AttentionShape& shape,
-                                           const Geometry& geometry, int workers);
+                                           const Geometry& geometry, const ProgramSizes& programs,
+                                           int workers);
 // That of a step that decodes. shape.query_length is at most kDecodeQueries.
 [[nodiscard]] ForwardLayout decode_layout(const Kernel& kernel, const AttentionShape& shape,
-                                          int workers, int64_t real_bytes);
+                                          const ProgramSizes& programs, int workers,
+                                          int64_t real_bytes);
 [[nodiscard]] BackwardLayout backward_layout(const Kernel& kernel, const AttentionShape& shape,
-                                             const Geometry& geometry, int workers, int64_t slots,
-                                             int64_t real_bytes);
+                                             const Geometry& geometry, const ProgramSizes& programs,
+                                             int workers, int64_t slots, int64_t real_bytes);
 
 }  // namespace tilewise

@@ -111,12 +111,12 @@ int64_t packed_backward(const Sizes& sizes, const TileCounts& by_key,
 
 int64_t forward_flops(const Sizes& sizes, int64_t pairs) noexcept {
   const Letters s(sizes);
-  return narrow(2 * s.heads * pairs * (s.d + s.e));
+  return narrow(2 * (s.d + s.e) * pairs);
 }
 
 int64_t backward_flops(const Sizes& sizes, int64_t pairs) noexcept {
   const Letters s(sizes);
-  return narrow(5 * s.heads * pairs * (s.d + s.e));
+  return narrow(5 * (s.d + s.e) * pairs);
 }
 
 Blocks paper_blocks(int64_t memory_words, int64_t head_dim) noexcept {

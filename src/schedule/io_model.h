@@ -78,7 +78,7 @@ struct PackedCopies {
 [[nodiscard]] int64_t packed_backward(const Sizes& sizes, const TileCounts& by_key,
                                       const PackedCopies& copies) noexcept;
 
-// pairs: visible pairs of one head. 2 pairs (d + e), the two products of the forward; and 2.5 times
+// pairs: visible, of all heads. 2 pairs (d + e), the two products of the forward; and 2.5 times
 // that, the five products of the backward (exact for d = e, the convention otherwise).
 [[nodiscard]] int64_t forward_flops(const Sizes& sizes, int64_t pairs) noexcept;
 [[nodiscard]] int64_t backward_flops(const Sizes& sizes, int64_t pairs) noexcept;

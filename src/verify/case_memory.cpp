@@ -269,7 +269,7 @@ reference::Inputs CaseMemory::reference_inputs() const {
   in.grad_output = tensors_.grad_output, in.grad_logsumexp = tensors_.grad_logsumexp;
   in.mask = mask_from_text(case_.mask);
   in.scale = case_.scale > 0 ? case_.scale : 1 / std::sqrt(double(case_.head_dim));
-  in.query_offset = case_.query_offset, in.key_offset = case_.key_offset;
+  in.step.query_offset = case_.query_offset, in.step.key_offset = case_.key_offset;
   return in;
 }
 

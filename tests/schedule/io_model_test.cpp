@@ -76,8 +76,8 @@ TEST(IoModel, GroupedHeadsByHand) {
   // K twice and V once per key tile 3 x (4 + 3); Q and dO per visit 2 x 5 x 5.
   EXPECT_EQ(packed_backward(sizes, k, {.query = 1, .key = 2, .value = 1, .grad_output = 1}),
             4 * 21 + 8 * 50);
-  EXPECT_EQ(forward_flops(sizes, 15), 2 * 8 * 15 * 5);
-  EXPECT_EQ(backward_flops(sizes, 15), 5 * 8 * 15 * 5);
+  EXPECT_EQ(forward_flops(sizes, 15), 2 * 15 * 5);
+  EXPECT_EQ(backward_flops(sizes, 15), 5 * 15 * 5);
 }
 
 TEST(IoModel, BackwardFlopsAreFiveProducts) {

@@ -12,7 +12,7 @@
 namespace tilewise::cli {
 
 // A measured problem is normalized; the lengths of its one step are the maxima.
-[[nodiscard]] int64_t visible_pairs(const Problem& problem);  // of one head
+[[nodiscard]] int64_t visible_pairs(const Problem& problem, const Step& step);  // of all heads
 // Multiply-adds count twice: 2 heads pairs (d + e), and 2.5 times that backward.
 [[nodiscard]] double forward_flops(const Problem& problem);
 [[nodiscard]] double backward_flops(const Problem& problem);

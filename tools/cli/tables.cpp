@@ -28,8 +28,8 @@ std::pair<std::string, std::string> split(const char* option, const std::string&
   const size_t equals = text.find('=');
   const std::string name = text.substr(0, equals);
   if (equals == std::string::npos || equals + 1 == text.size() || !is_name(name)) {
-    throw InvalidArgument(message(option, "value", "\"" + text + "\"", expected,
-                                  "a name has letters, digits and _"));
+    throw InvalidArgument(
+        message(option, "value", "\"" + text + "\"", expected, "a name has letters, digits and _"));
   }
   return {name, text.substr(equals + 1)};
 }

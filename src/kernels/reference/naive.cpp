@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "base/dtype.h"
+#include "kernels/reference/pair_score.h"
 
 namespace tilewise::reference {
 namespace {
@@ -44,6 +46,8 @@ struct Naive {
     batch = b, head = h, kv_head = h / (in.query.shape[1] / in.key.shape[1]);
     k = transposed(in.key);
     v = transposed(in.value);
+    is_visible.emplace(in, b, h);
+    pair_score.emplace(in, b, h);
     k_rows.resize(k.size());
     for (int64_t c = 0; c < d; ++c) {
       for (int64_t j = 0; j < kv_length; ++j) k_rows[j * d + c] = k[c * kv_length + j];
@@ -84,19 +88,21 @@ struct Naive {
   // Visible keys of the row, from the start on, and S, stored.
   void scores(const std::vector<Real>& q_i, int64_t i) {
     const std::vector<Real> dots = products(q_i, k);
-    Visibility is_visible(in, batch, head);
     keys.clear();
     s.assign(kv_length, 0);
+    products_of_row.assign(kv_length, 0);
     const int64_t first = int64_t(start * double(kv_length));
     for (int64_t n = 0; n < kv_length; ++n) {
       const int64_t j = (first + n) % kv_length;
-      if (!is_visible(i, j)) continue;
-      Real score = Real(in.scale) * dots[j];
+      if (!(*is_visible)(i, j)) continue;
+      products_of_row[j] = Real(in.scale) * dots[j];
+      Real score = pair_score->value(i, j, products_of_row[j]);
       if (in.bias.data != nullptr) {
         const Real bias = Real(load_element(in.bias.data, in.bias.dtype, bias_offset(i, j)));
         if (bias == -std::numeric_limits<Real>::infinity()) continue;
         score += bias;
       }
+      if (score == -std::numeric_limits<Real>::infinity()) continue;
       keys.push_back(j);
       s[j] = Real(stored(dtype, unit * score)) * (exponent / unit);
     }
@@ -145,10 +151,13 @@ struct Naive {
   Real exponent;  // log2(e) where powers are of 2
   int64_t kv_length, d, e;
   int64_t batch = -1, head = -1, kv_head = -1;
-  std::vector<Real> k, v;     // (head_dim, kv_length), (value_dim, kv_length)
-  std::vector<Real> k_rows;   // (kv_length, head_dim)
-  std::vector<int64_t> keys;  // visible
-  std::vector<Real> s;        // (kv_length), exponent * S
+  std::vector<Real> k, v;             // (head_dim, kv_length), (value_dim, kv_length)
+  std::vector<Real> k_rows;           // (kv_length, head_dim)
+  std::vector<int64_t> keys;          // visible
+  std::vector<Real> s;                // (kv_length), exponent * S
+  std::vector<Real> products_of_row;  // (kv_length), scale * q.k
+  std::optional<Visibility> is_visible;
+  std::optional<PairScore<Real>> pair_score;
 };
 
 template <class Real>
@@ -178,6 +187,8 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows, double sta
                                    in.bias.shape[2], in.bias.shape[3]);
   std::vector<Real> dq(elements(in.query)), dk(elements(in.key)), dv(elements(in.value));
   std::vector<Real> dbias(has_bias ? elements(in.bias) : 0);
+  std::vector<std::vector<Real>> dtables;
+  for (const NamedTensor& table : in.tables) dtables.emplace_back(elements(table.tensor));
   std::vector<Real> p;
   for (const Row& row : rows) {
     const int64_t b = row.batch, h = row.head, i = row.query;
@@ -207,8 +218,13 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows, double sta
     for (int64_t j : naive.keys) {
       const Real ds = Real(stored(naive.dtype, p[j] * (dp[j] - delta)));
       const int64_t key_row = (b * in.key.shape[1] + naive.kv_head) * kv_length + j;
-      for (int64_t c = 0; c < d; ++c) dq_i[c] += ds * naive.k_rows[j * d + c];
-      for (int64_t c = 0; c < d; ++c) dk[key_row * d + c] += ds * q_i[c];
+      const Real by_score = naive.pair_score->derivative(
+          i, j, naive.products_of_row[j],
+          [&](int table, int64_t at, Real by_table) { dtables[table][at] += ds * by_table; });
+      const Real dr =
+          in.score.expression() != nullptr ? Real(stored(naive.dtype, ds * by_score)) : ds;
+      for (int64_t c = 0; c < d; ++c) dq_i[c] += dr * naive.k_rows[j * d + c];
+      for (int64_t c = 0; c < d; ++c) dk[key_row * d + c] += dr * q_i[c];
       for (int64_t c = 0; c < e; ++c) dv[key_row * e + c] += p[j] * do_i[c];
       if (has_bias) {
         dbias[offset(dense_bias, in.bias.shape[0] == 1 ? 0 : b, in.bias.shape[1] == 1 ? 0 : h,
@@ -221,8 +237,10 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows, double sta
     for (size_t n = 0; n < x.size(); ++n) y[n] = stored(dtype, Real(factor) * x[n]);
     return y;
   };
-  return {rounded(dq, naive.dtype, in.scale), rounded(dk, naive.dtype, in.scale),
-          rounded(dv, naive.dtype, 1), rounded(dbias, naive.lse_dtype, 1)};
+  Gradients result{rounded(dq, naive.dtype, in.scale), rounded(dk, naive.dtype, in.scale),
+                   rounded(dv, naive.dtype, 1), rounded(dbias, naive.lse_dtype, 1)};
+  for (const auto& table : dtables) result.tables.push_back(rounded(table, naive.lse_dtype, 1));
+  return result;
 }
 
 }  // namespace

@@ -6,6 +6,8 @@
 
 #include "base/dtype.h"
 #include "base/message.h"
+#include "kernels/reference/pair_score.h"
+#include "problem/bind.h"
 #include "tilewise/error.h"
 
 namespace tilewise::reference {
@@ -62,17 +64,22 @@ struct Head {
         head(h),
         kv_head(h / (in.query.shape[1] / in.key.shape[1])),
         k(head_of<Real>(in.key, b, kv_head)),
-        v(head_of<Real>(in.value, b, kv_head)) {}
+        v(head_of<Real>(in.value, b, kv_head)),
+        is_visible(in, b, h),
+        score(in, b, h) {}
 
   int64_t batch, head, kv_head;
   std::vector<Real> k;  // (kv_length, head_dim)
   std::vector<Real> v;  // (kv_length, value_dim)
+  mutable Visibility is_visible;
+  mutable PairScore<Real> score;
 };
 
 // The softmax of one row: visible keys and their probabilities.
 template <class Real>
 struct SoftmaxRow {
   std::vector<int64_t> keys;
+  std::vector<Real> products;  // scale * q.k
   std::vector<Real> p;
   Real lse = -std::numeric_limits<Real>::infinity();
   std::vector<Real> o;  // (value_dim)
@@ -82,20 +89,22 @@ template <class Real>
 SoftmaxRow<Real> softmax_row(const Inputs& in, const Head<Real>& head, const Real* q_i, int64_t i) {
   const int64_t kv_length = in.key.shape[2];
   const int64_t head_dim = in.query.shape[3], value_dim = in.value.shape[3];
-  Visibility is_visible(in, head.batch, head.head);
   SoftmaxRow<Real> row;
   row.o.assign(value_dim, 0);
   Real m = -std::numeric_limits<Real>::infinity();
   for (int64_t j = 0; j < kv_length; ++j) {
-    if (!is_visible(i, j)) continue;
+    if (!head.is_visible(i, j)) continue;
     Real bias = 0;
     if (in.bias.data != nullptr) {
       bias = element(in.bias, broadcast(head.batch, in.bias.shape[0]),
                      broadcast(head.head, in.bias.shape[1]), broadcast(i, in.bias.shape[2]), j);
       if (bias == -kInfinity) continue;
     }
-    const Real s = Real(in.scale) * dot(q_i, &head.k[j * head_dim], head_dim) + bias;
+    const Real product = Real(in.scale) * dot(q_i, &head.k[j * head_dim], head_dim);
+    const Real s = head.score.value(i, j, product) + bias;
+    if (s == -kInfinity) continue;
     row.keys.push_back(j);
+    row.products.push_back(product);
     row.p.push_back(s);
     m = std::max(m, s);
   }
@@ -146,6 +155,8 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows) {
   const bool has_bias = in.bias.data != nullptr;
   std::vector<Real> dq(elements(in.query)), dk(elements(in.key)), dv(elements(in.value));
   std::vector<Real> dbias(has_bias ? elements(in.bias) : 0);
+  std::vector<std::vector<Real>> dtables;
+  for (const NamedTensor& table : in.tables) dtables.emplace_back(elements(table.tensor));
 
   for_each_row<Real>(in, rows, [&](const Head<Real>& head, size_t, int64_t i) {
     const int64_t b = head.batch, h = head.head;
@@ -161,9 +172,13 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows) {
       const int64_t j = row.keys[n];
       const int64_t key_row = (b * kv_heads + head.kv_head) * kv_length + j;
       const Real ds = row.p[n] * (dot(do_i.data(), &head.v[j * e], e) - delta + dlse);
+      const Real dr = ds * head.score.derivative(i, j, row.products[n],
+                                                 [&](int table, int64_t at, Real by_table) {
+                                                   dtables[table][at] += ds * by_table;
+                                                 });
       add_scaled(row.p[n], do_i.data(), e, &dv[key_row * e]);
-      add_scaled(Real(in.scale) * ds, &head.k[j * d], d, dq_i);
-      add_scaled(Real(in.scale) * ds, q_i.data(), d, &dk[key_row * d]);
+      add_scaled(Real(in.scale) * dr, &head.k[j * d], d, dq_i);
+      add_scaled(Real(in.scale) * dr, q_i.data(), d, &dk[key_row * d]);
       if (has_bias) {
         const int64_t bias_row =
             (broadcast(b, in.bias.shape[0]) * in.bias.shape[1] + broadcast(h, in.bias.shape[1])) *
@@ -176,22 +191,32 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows) {
   const auto rounded = [](const std::vector<Real>& x) {
     return std::vector<double>(x.begin(), x.end());
   };
-  return {rounded(dq), rounded(dk), rounded(dv), rounded(dbias)};
+  Gradients result{rounded(dq), rounded(dk), rounded(dv), rounded(dbias)};
+  for (const auto& table : dtables) result.tables.push_back(rounded(table));
+  return result;
 }
 
 }  // namespace
 
+expr::Values bind_to(const expr::Expression& expression, const Inputs& inputs) {
+  expr::Values values = bind(expression, inputs.step, "reference");
+  values.query_length = inputs.query.shape[2];
+  values.kv_length = inputs.key.shape[2];
+  const auto& symbols = expression.graph->symbols();
+  for (size_t i = 0; i < symbols.size(); ++i) {
+    for (const NamedTensor& table : inputs.tables) {
+      if (table.name == symbols[i].name) values.symbols[i].real_table = table.tensor;
+    }
+  }
+  return values;
+}
+
 Visibility::Visibility(const Inputs& inputs, int64_t batch, int64_t head) : mask_(inputs.mask) {
   const expr::Expression* expression = mask_.expression();
   if (expression == nullptr) return;
-  if (!expression->graph->symbols().empty()) {
-    throw InvalidArgument(message("reference", "mask", '"' + mask_.text() + '"',
-                                  "a mask without tables and named numbers",
-                                  "others are not supported yet"));
-  }
-  point_.batch = batch, point_.head = head;
-  values_.query_length = inputs.query.shape[2], values_.kv_length = inputs.key.shape[2];
-  values_.query_offset = inputs.query_offset, values_.key_offset = inputs.key_offset;
+  point_.batch = inputs.step.batch_offset + batch;
+  point_.head = inputs.step.head_offset + head;
+  values_ = bind_to(*expression, inputs);
   evaluator_.emplace(*expression, values_);
 }
 

@@ -3,11 +3,13 @@
 // float64 inputs, so that the oracle is finer than what it judges). No tiles, no online softmax, no
 // code shared with the kernels; a mask is its expression, evaluated at one pair after the other.
 //
-//   s_ij = scale * q_i . k_j + bias_ij         for visible pairs with bias_ij > -inf
+//   s_ij = score(scale * q_i . k_j) + bias_ij  for visible pairs with s_ij > -inf
 //   p_ij = exp(s_ij - lse_i),  lse_i = log sum_j exp(s_ij),  o_i = sum_j p_ij v_j
 //   ds_ij = p_ij (do_i . v_j - do_i . o_i + dlse_i)
-//   dv_j = sum_i p_ij do_i,  dq_i = scale sum_j ds_ij k_j,  dk_j = scale sum_i ds_ij q_i,
-//   dbias = ds summed over the axes that bias broadcasts
+//   dv_j = sum_i p_ij do_i,  dbias = ds summed over the axes that bias broadcasts,
+//   dtable = ds * d score / d table, summed over the pairs that look it up,
+//   and with dr_ij = ds_ij * d score / d s: dq_i = scale sum_j dr_ij k_j, dk_j = scale sum_i dr_ij
+//   q_i
 //
 // A row with no such pair has o = 0, lse = -inf, dq = 0 and adds nothing. Pairs that are masked, or
 // whose bias is -inf, are never read: NaN there reaches nothing.
@@ -19,7 +21,7 @@
 
 #include "expr/eval_scalar.h"
 #include "tilewise/problem.h"
-#include "tilewise/tensor.h"
+#include "tilewise/step.h"
 
 namespace tilewise::reference {
 
@@ -28,9 +30,10 @@ struct Inputs {
   Tensor query, key, value, bias;      // bias: data may be null
   Tensor grad_output, grad_logsumexp;  // backward only; grad_logsumexp: data may be null
   Mask mask = {};
+  Score score = {};
   double scale = 1;
-  int64_t query_offset = 0;
-  int64_t key_offset = 0;
+  Step step = {};  // offsets, tables and scalars; lengths are those of the tensors
+  std::vector<NamedTensor> tables = {};  // of the score
 };
 
 struct Row {
@@ -48,10 +51,11 @@ struct Outputs {
 // Dense, row-major, in the shape of what they are gradients of.
 struct Gradients {
   std::vector<double> query, key, value;
-  std::vector<double> bias;  // empty without a bias
+  std::vector<double> bias;                      // empty without a bias
+  std::vector<std::vector<double>> tables = {};  // as Inputs::tables
 };
 
-// Which pairs of one head are visible. Throws InvalidArgument for a mask that needs data.
+// Which pairs of one head are visible. Throws InvalidArgument where the mask's data is missing.
 class Visibility {
  public:
   Visibility(const Inputs& inputs, int64_t batch, int64_t head);
@@ -66,6 +70,9 @@ class Visibility {
   expr::Values values_;
   std::optional<expr::ScalarEvaluator> evaluator_;  // none: every key is visible
 };
+
+// The data of an expression; bind.h throws where some is missing.
+[[nodiscard]] expr::Values bind_to(const expr::Expression& expression, const Inputs& inputs);
 
 [[nodiscard]] std::vector<Row> all_rows(const Tensor& query);
 

@@ -31,8 +31,8 @@ class ScorePoint {
     return real_[static_cast<size_t>(root_)];
   }
 
-  // At the pair of the last value(): d score / d s; calls add(symbol, element offset in its tensor,
-  // derivative) for every lookup in a real table.
+  // At the pair of the last value(): d score / d s; calls add(symbol, index, derivative) for every
+  // lookup in a real table; index: of the four axes of its tensor.
   template <class Add>
   Real derivative(Add&& add) {
     std::fill(adjoint_.begin(), adjoint_.end(), Real(0));
@@ -43,7 +43,11 @@ class ScorePoint {
       if (adjoint == 0) continue;
       const expr::Node& node = graph_.node(i);
       if (node.is(expr::Variable::kScore)) by_score += adjoint;
-      if (node.op == expr::Op::kLookup) add(node.immediate, table_offset(node), adjoint);
+      if (node.op == expr::Op::kLookup) {
+        int64_t position[4];
+        table_index(node, position);
+        add(node.immediate, position, adjoint);
+      }
       propagate(node, i, adjoint);
     }
     return by_score;
@@ -64,14 +68,14 @@ class ScorePoint {
   int64_t index(const expr::Node& node, int i, int64_t extent) const {
     return std::clamp<int64_t>(integer(node, i), 0, extent - 1);
   }
-  int64_t table_offset(const expr::Node& node) const {
-    const Tensor& table = values_.symbols[static_cast<size_t>(node.immediate)].real_table;
-    int64_t at = 0;
-    for (int i = 0; i < node.count; ++i) {
-      const int axis = 4 - node.count + i;
-      at += table.strides[axis] * index(node, i, table.shape[axis]);
+  const Tensor& table_of(const expr::Node& node) const {
+    return values_.symbols[static_cast<size_t>(node.immediate)].real_table;
+  }
+  void table_index(const expr::Node& node, int64_t (&position)[4]) const {
+    for (int axis = 0; axis < 4; ++axis) {
+      const int i = axis - (4 - node.count);
+      position[axis] = i < 0 ? 0 : index(node, i, table_of(node).shape[axis]);
     }
-    return at;
   }
 
   void evaluate(int32_t i, const expr::Point& point, Real s) {
@@ -215,8 +219,11 @@ class ScorePoint {
       default:
         break;
     }
-    const Tensor& table = values_.symbols[static_cast<size_t>(node.immediate)].real_table;
-    return static_cast<Real>(load_element(table.data, table.dtype, table_offset(node)));
+    const Tensor& table = table_of(node);
+    int64_t position[4], at = 0;
+    table_index(node, position);
+    for (int axis = 0; axis < 4; ++axis) at += position[axis] * table.strides[axis];
+    return static_cast<Real>(load_element(table.data, table.dtype, at));
   }
 
   // Of min and max; equal operands: the first. NaN wins.

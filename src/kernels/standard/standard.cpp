@@ -6,8 +6,10 @@
 #include <cmath>
 
 #include "base/dtype.h"
+#include "expr/recognise.h"
+#include "expr/specialise.h"
 #include "kernels/cpu/registry.h"
-#include "problem/mask.h"
+#include "problem/bind.h"
 
 namespace tilewise {
 namespace {
@@ -116,8 +118,7 @@ StandardPlan make_standard(const Problem& problem, const Step& step,
   plan.dtype_ = problem.dtype;
   plan.real_ = problem.dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
   plan.scale_ = problem.scale.value_or(1 / std::sqrt(static_cast<double>(shape.head_dim)));
-  plan.rule_.band = detail::band_of(problem.mask, shape.query_length, shape.kv_length,
-                                    step.query_offset, step.key_offset);
+  plan.set_masks(problem.mask, step);
 
   // Whole heads if there are enough of them for all workers, else parts of heads.
   const auto blocks = [&](int64_t heads, int64_t rows) {
@@ -133,8 +134,9 @@ StandardPlan make_standard(const Problem& problem, const Step& step,
   const int64_t dim = std::max(shape.head_dim, shape.value_dim);
   MatmulLaunch widest{};
   widest.columns = std::max(shape.kv_length, dim);
-  plan.sums_offset_ = aligned(std::max(plan.kernel_->matmul_scratch_bytes(widest),
-                                       plan.kernel_->rows_scratch_bytes(shape.kv_length, {})));
+  plan.sums_offset_ =
+      aligned(std::max(plan.kernel_->matmul_scratch_bytes(widest),
+                       plan.kernel_->rows_scratch_bytes(shape.kv_length, plan.program_sizes_)));
   const bool shares_keys = options.with_backward && shape.query_heads > shape.kv_heads;
   const int64_t key_rows = parts(shape.kv_length, plan.key_blocks_);
   plan.scratch_bytes_ =
@@ -143,14 +145,63 @@ StandardPlan make_standard(const Problem& problem, const Step& step,
   return plan;
 }
 
-RowsLaunch StandardPlan::rows_of(int64_t first_row, int64_t rows) const {
+void StandardPlan::set_masks(const Mask& mask, const Step& step) {
+  origin_ = {step.batch_offset, step.head_offset, step.query_offset, step.key_offset};
+  const int64_t heads = shape_.batch * shape_.query_heads;
+  mask_of_head_.assign(static_cast<size_t>(heads), 0);
+  masks_.emplace_back();
+  const expr::Expression* expression = mask.expression();
+  if (expression == nullptr || heads * shape_.query_length * shape_.kv_length == 0) return;
+  masks_.clear();
+  const expr::Values values = bind(*expression, step, "standard");
+  const expr::TileGrid grid = {.queries = shape_.query_length,
+                               .keys = shape_.kv_length,
+                               .query_offset = step.query_offset,
+                               .key_offset = step.key_offset,
+                               .tile_queries = shape_.query_length,
+                               .tile_keys = shape_.kv_length};
+  const bool by_batch = expr::depends_on(*expression, expr::Variable::kBatch);
+  const bool by_head = expr::depends_on(*expression, expr::Variable::kHead);
+  for (int64_t i = 0; i < heads; ++i) {
+    const int64_t b = i / shape_.query_heads, h = i % shape_.query_heads;
+    const int64_t same = (by_batch ? b : 0) * shape_.query_heads + (by_head ? h : 0);
+    if (same != i) {
+      mask_of_head_[static_cast<size_t>(i)] = mask_of_head_[static_cast<size_t>(same)];
+      continue;
+    }
+    mask_of_head_[static_cast<size_t>(i)] = static_cast<int32_t>(masks_.size());
+    const expr::Recognised found =
+        expr::recognise(expr::specialise(*expression, values, step.batch_offset + b,
+                                         step.head_offset + h, grid.box()),
+                        grid);
+    HeadMask& one = masks_.emplace_back();
+    one.rule = found.rule;
+    const Band& band = one.rule.band;
+    one.is_masked = found.rest.root >= 0 || band.lo > 1 - shape_.query_length ||
+                    band.hi < shape_.kv_length - 1 || one.rule.key_begin > 0 ||
+                    one.rule.key_end < shape_.kv_length || one.rule.query_begin > 0 ||
+                    one.rule.query_end < shape_.query_length;
+    if (found.rest.root < 0) continue;
+    one.rule.program = 0;
+    one.program = expr::compile(
+        found.rest, values,
+        {.is_narrow = expr::fits_32_bits(found.rest, values, {{0, 0}, {0, 0}, grid.box()})});
+    program_sizes_ = expr::larger(program_sizes_, one.program.sizes);
+  }
+}
+
+RowsLaunch StandardPlan::rows_of(int64_t head, int64_t first_row, int64_t rows) const {
   RowsLaunch launch{};
   launch.rows = rows;
   launch.columns = shape_.kv_length;
   launch.dtype = dtype_;
   launch.from_row = launch.to_row = shape_.kv_length;
   launch.factor = 1;
-  launch.rule = rule_;
+  launch.rule = masks_[static_cast<size_t>(mask_of_head_[static_cast<size_t>(head)])].rule;
+  launch.program_sizes = program_sizes_;
+  launch.origin = origin_;
+  launch.origin.batch += head / shape_.query_heads;
+  launch.origin.head += head % shape_.query_heads;
   launch.first_query = first_row;
   return launch;
 }
@@ -179,10 +230,11 @@ void StandardPlan::forward_rows(const ForwardTensors& t, const Matrices& m, int6
                             scores, is_fused ? 1 : scale_),
                   scratch);
   // Line 2: P = softmax(S).
-  RowsLaunch rows = rows_of(part.first, part.rows());
+  RowsLaunch rows = rows_of(head, part.first, part.rows());
+  const HeadMask& mask = masks_[static_cast<size_t>(mask_of_head_[static_cast<size_t>(head)])];
+  const TileProgram program = mask.program.view();
+  rows.program = &program;
   rows.from = rows.to = scores.data;
-  const Band& band = rule_.band;
-  const bool is_masked = band.lo > 1 - shape_.query_length || band.hi < shape_.kv_length - 1;
   if (is_fused) rows.factor = scale_;
   if (t.bias.data != nullptr) {
     const Operand bias = head_of(t.bias, b, h).from_row(part.first);
@@ -192,7 +244,7 @@ void StandardPlan::forward_rows(const ForwardTensors& t, const Matrices& m, int6
     rows.bias_column = bias.column;
   }
   if (!is_fused) {
-    if (is_masked || rows.bias != nullptr) kernel_->mask_rows(rows, scratch);
+    if (mask.is_masked || rows.bias != nullptr) kernel_->mask_rows(rows, scratch);
     rows.bias = nullptr;
     rows.rule = {};
     rows.to = p.data;
@@ -238,7 +290,7 @@ void StandardPlan::backward_rows(const BackwardTensors& t, const Matrices& m, in
                             head_of(t.grad_output, b, h).from_row(part.first),
                             head_of(t.value, b, kv_head).transposed(), ds, 1),
                   scratch);
-  RowsLaunch rows = rows_of(part.first, part.rows());
+  RowsLaunch rows = rows_of(head, part.first, part.rows());
   rows.from = m.p(head).from_row(part.first).data;
   rows.to = ds.data;
   if (t.grad_logsumexp.data != nullptr) {

@@ -22,7 +22,9 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
+#include "expr/bytecode.h"
 #include "kernels/cpu/kernel_table.h"
 #include "tilewise/plan.h"
 
@@ -60,7 +62,15 @@ class StandardPlan {
   void backward_rows(const BackwardTensors& t, const Matrices& m, int64_t item, int worker) const;
   void backward_keys(const BackwardTensors& t, const Matrices& m, int64_t item, int worker) const;
   void backward_bias(const BackwardTensors& t, const Matrices& m, int64_t item, int worker) const;
-  [[nodiscard]] RowsLaunch rows_of(int64_t first_row, int64_t rows) const;
+  [[nodiscard]] RowsLaunch rows_of(int64_t head, int64_t first_row, int64_t rows) const;
+
+  // What one head sees: a rule, and a program if that does not say all.
+  struct HeadMask {
+    TileRule rule;
+    expr::ProgramStorage program;
+    bool is_masked = false;
+  };
+  void set_masks(const Mask& mask, const Step& step);
 
   const Kernel* kernel_ = nullptr;
   std::string isa_;
@@ -71,7 +81,10 @@ class StandardPlan {
   DType dtype_ = DType::kFloat32;
   DType real_ = DType::kFloat32;  // of logsumexp and of sums
   double scale_ = 1;
-  TileRule rule_;
+  std::vector<HeadMask> masks_;
+  std::vector<int32_t> mask_of_head_;  // [batch, query_heads]
+  TileOrigin origin_;
+  ProgramSizes program_sizes_;
   int64_t matrix_bytes_ = 0;  // of S [batch, query_heads, N, M], rounded up
   int64_t matrices_ = 2;
   int64_t scratch_bytes_ = 0;  // of one worker
@@ -80,8 +93,8 @@ class StandardPlan {
   int64_t query_blocks_ = 1, key_blocks_ = 1;  // per head
 };
 
-// problem is validated by make_plan(); step: its lengths and offsets. Throws InvalidArgument for an
-// unknown isa.
+// problem, without a score, and step are validated by make_plan() and schedule(). Throws
+// InvalidArgument for an unknown isa.
 [[nodiscard]] StandardPlan make_standard(const Problem& problem, const Step& step,
                                          const StandardOptions& options = {});
 

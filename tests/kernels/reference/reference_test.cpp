@@ -57,7 +57,7 @@ std::vector<std::string> picture(const Mask& mask, int64_t n, int64_t m, int64_t
   Inputs in;
   in.mask = mask;
   in.query.shape[2] = n, in.key.shape[2] = m;
-  in.query_offset = query_offset, in.key_offset = key_offset;
+  in.step.query_offset = query_offset, in.step.key_offset = key_offset;
   Visibility is_visible(in, 0, 0);
   std::vector<std::string> rows(n, std::string(m, '.'));
   for (int64_t q = 0; q < n; ++q) {
