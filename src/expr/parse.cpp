@@ -15,11 +15,16 @@ namespace tilewise::expr {
 namespace {
 
 constexpr const char* kNoReals = "a mask has integers only";
+constexpr size_t kAny = std::numeric_limits<size_t>::max();  // number of arguments
 
 class Parser {
  public:
   Parser(const Source& source, bool is_score, const std::vector<Symbol>& declared)
-      : source_(source), operators_(source), is_score_(is_score), declared_(declared) {
+      : source_(source),
+        operators_(source),
+        is_score_(is_score),
+        declared_(declared),
+        integers_(!is_score) {
     advance();
   }
 
@@ -215,13 +220,16 @@ class Parser {
     return {graph().variable(which), token.at};
   }
 
-  // "(" or "[" is the current token; `close` ends the list.
-  std::vector<Value> list(std::string_view close) {
+  // "(" or "[" is the current token; `close` ends the list. Names in it are integers or not.
+  std::vector<Value> list(std::string_view close, bool integers) {
+    const bool outside = integers_;
+    integers_ = integers;
     advance();
     std::vector<Value> values;
     do values.push_back(conditional());
     while (accept(","));
     require(close, close == ")" ? "',' or ')'" : "',' or ']'");
+    integers_ = outside;
     return values;
   }
 
@@ -231,32 +239,38 @@ class Parser {
       size_t least, most;
       Op op;
     };
-    static constexpr size_t kAny = std::numeric_limits<size_t>::max();
     static constexpr Function kFunctions[] = {
         {"min", 2, kAny, Op::kMin},  {"max", 2, kAny, Op::kMax}, {"abs", 1, 1, Op::kAbs},
         {"where", 3, 3, Op::kWhere}, {"exp", 1, 1, Op::kExp},    {"log", 1, 1, Op::kLog},
         {"tanh", 1, 1, Op::kTanh},   {"sqrt", 1, 1, Op::kSqrt},  {"float", 1, 1, Op::kToReal}};
+    if (name.is("int")) return integer(name);
     const auto* function = std::find_if(std::begin(kFunctions), std::end(kFunctions),
                                         [&](const Function& f) { return name.text == f.name; });
     if (function == std::end(kFunctions)) {
       unexpected("a function of the language",
-                 "min, max, abs, where, float, exp, log, tanh and sqrt; a table is written "
+                 "min, max, abs, where, int, float, exp, log, tanh and sqrt; a table is written "
                  "name[index]");
     }
     const bool gives_real = function->op >= Op::kExp && function->op <= Op::kToReal;
     if (gives_real) require_score(name.at, quoted(name), "an integer", kNoReals);
     advance();
-    const std::vector<Value> values = list(")");
-    if (values.size() < function->least || values.size() > function->most) {
-      const std::string least = std::to_string(function->least);
-      source_.reject(name.at, quoted(name) + " of " + std::to_string(values.size()),
-                     function->most == kAny ? "at least " + least + " arguments"
-                     : function->least == 1 ? "1 argument"
-                                            : least + " arguments");
-    }
+    const std::vector<Value> values = list(")", integers_ && function->op != Op::kToReal);
+    check_count(name, values.size(), function->least, function->most);
     Value result = apply(function->op, values);
     result.at = name.at;
     return result;
+  }
+  void check_count(const Token& name, size_t count, size_t least, size_t most) const {
+    if (least <= count && count <= most) return;
+    source_.reject(name.at, quoted(name) + " of " + std::to_string(count),
+                   (most == kAny ? "at least " : "") + std::to_string(least) +
+                       (least == 1 ? " argument" : " arguments"));
+  }
+  Value integer(const Token& name) {
+    advance();
+    const std::vector<Value> values = list(")", true);
+    check_count(name, values.size(), 1, 1);
+    return {operators_.as_int(values[0]).node, name.at};
   }
   Value apply(Op op, const std::vector<Value>& values) {
     if (op == Op::kWhere) return operators_.choose(values[0], values[1], values[2]);
@@ -272,14 +286,10 @@ class Parser {
                                        [&](const Symbol& s) { return s.name == symbol.name; });
     if (declared != declared_.end())
       symbol.type = declared->type;
-    else if (is_score_ && indices_ == 0)
+    else if (!integers_)
       symbol.type = Type::kReal;
     std::vector<Value> index;
-    if (token_.is("[")) {
-      ++indices_;
-      index = list("]");
-      --indices_;
-    }
+    if (token_.is("[")) index = list("]", true);
     symbol.rank = static_cast<int>(index.size());
     check_symbol(name, symbol, declared == declared_.end() ? nullptr : &*declared);
     if (index.empty()) return {graph().scalar(symbol.name, symbol.type), name.at};
@@ -300,7 +310,7 @@ class Parser {
       const bool may_be_integer = known.type != symbol.type;
       source_.reject(name.at, describe(symbol), describe(known) + ", as before",
                      may_be_integer ? "a name in an index is an integer, elsewhere a real number; "
-                                      "declare it an integer"
+                                      "write int(name)"
                                     : "");
     }
   }
@@ -311,7 +321,7 @@ class Parser {
   const std::vector<Symbol>& declared_;
   Token token_;
   int depth_ = 0;
-  int indices_ = 0;  // how many brackets are open
+  bool integers_;  // names are integers at this place
 };
 
 Expression parse(const char* operation, std::string_view text, bool is_score,
