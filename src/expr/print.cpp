@@ -120,9 +120,9 @@ class Printer {
   explicit Printer(const Graph& graph) : graph_(graph) {}
 
   std::string print(int32_t root) {
-    // The root of a score is promoted; in a mask every name is an integer.
-    const bool is_mask = graph_.node(root).type == Type::kBool;
-    stack_.push_back({.node = root, .depth = 1, .promotes = !is_mask, .integers = is_mask});
+    // The root of a score is promoted; in a mask, or a part of one, every name is an integer.
+    const bool is_score = graph_.node(root).type == Type::kReal;
+    stack_.push_back({.node = root, .depth = 1, .promotes = is_score, .integers = !is_score});
     while (!stack_.empty()) {
       const Piece piece = stack_.back();
       stack_.pop_back();
