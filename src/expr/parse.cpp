@@ -29,7 +29,7 @@ class Parser {
   }
 
   Expression parse() {
-    Value value = conditional();
+    Operand value = conditional();
     if (token_.kind != TokenKind::kEnd) unexpected("an operator or the end of the text");
     value = is_score_ ? operators_.as_real(value) : operators_.as_bool(value);
     return {std::make_shared<const Graph>(std::move(graph())), value.node};
@@ -73,60 +73,60 @@ class Parser {
   }
 
   // The grammar.
-  Value conditional() {
+  Operand conditional() {
     const Level level(*this);
-    const Value a = disjunction();
+    const Operand a = disjunction();
     if (!accept("if")) return a;
-    const Value condition = disjunction();
+    const Operand condition = disjunction();
     require("else", "'else'");
     return operators_.choose(condition, a, conditional());
   }
 
-  Value disjunction() {
-    Value value = conjunction();
+  Operand disjunction() {
+    Operand value = conjunction();
     while (accept("or")) value = operators_.connect(Op::kOr, value, conjunction());
     return value;
   }
-  Value conjunction() {
-    Value value = inversion();
+  Operand conjunction() {
+    Operand value = inversion();
     while (accept("and")) value = operators_.connect(Op::kAnd, value, inversion());
     return value;
   }
-  Value inversion() {
+  Operand inversion() {
     const size_t at = token_.at;
     if (!accept("not")) return comparison();
     const Level level(*this);
     return {operators_.opposite(inversion()).node, at};
   }
 
-  Value comparison() {
-    Value left = bit_or();
-    Value all{-1, left.at};
+  Operand comparison() {
+    Operand left = bit_or();
+    Operand all{-1, left.at};
     for (;;) {
       const Token op = token_;
       if (!op.is("<") && !op.is("<=") && !op.is(">") && !op.is(">=") && !op.is("==") &&
           !op.is("!="))
         return all.node < 0 ? left : all;
       advance();
-      const Value right = bit_or();
-      const Value one = operators_.compare(op, left, right);
+      const Operand right = bit_or();
+      const Operand one = operators_.compare(op, left, right);
       all = {all.node < 0 ? one.node : graph().binary(Op::kAnd, all.node, one.node), all.at};
       left = right;
     }
   }
-  Value bit_or() {
-    Value value = bit_and();
+  Operand bit_or() {
+    Operand value = bit_and();
     while (accept("|")) value = operators_.bitwise(Op::kOr, value, bit_and());
     return value;
   }
-  Value bit_and() {
-    Value value = sum();
+  Operand bit_and() {
+    Operand value = sum();
     while (accept("&")) value = operators_.bitwise(Op::kAnd, value, sum());
     return value;
   }
 
-  Value sum() {
-    Value value = product();
+  Operand sum() {
+    Operand value = product();
     for (;;) {
       const Token op = token_;
       if (!op.is("+") && !op.is("-")) return value;
@@ -134,14 +134,14 @@ class Parser {
       value = operators_.arithmetic(op.is("+") ? Op::kAdd : Op::kSub, value, product());
     }
   }
-  Value product() {
-    Value value = factor();
+  Operand product() {
+    Operand value = factor();
     for (;;) {
       const Token op = token_;
       if (!op.is("*") && !op.is("/") && !op.is("//") && !op.is("%")) return value;
       if (op.is("/")) require_score(op.at, "'/'", "'//'", "/ gives a real number, a mask has none");
       advance();
-      const Value right = factor();
+      const Operand right = factor();
       if (op.is("*"))
         value = operators_.arithmetic(Op::kMul, value, right);
       else if (op.is("/"))
@@ -151,17 +151,17 @@ class Parser {
     }
   }
 
-  Value factor() {
+  Operand factor() {
     const size_t at = token_.at;
     if (!token_.is("-") && !token_.is("+") && !token_.is("~")) return primary();
     const Token op = token_;
     advance();
     if (op.is("-") && is_literal()) return {literal(true), at};
     const Level level(*this);
-    const Value operand = factor();
-    const Value result = op.is("~")   ? operators_.bitwise_opposite(operand)
-                         : op.is("-") ? operators_.negate(operand)
-                                      : operators_.as_number(operand);
+    const Operand operand = factor();
+    const Operand result = op.is("~")   ? operators_.bitwise_opposite(operand)
+                           : op.is("-") ? operators_.negate(operand)
+                                        : operators_.as_number(operand);
     return {result.node, at};
   }
 
@@ -189,11 +189,11 @@ class Parser {
     return graph().constant(value);
   }
 
-  Value primary() {
+  Operand primary() {
     const Token token = token_;
     if (is_literal()) return {literal(false), token.at};
     if (accept("(")) {
-      Value value = conditional();
+      Operand value = conditional();
       require(")", "')'");
       value.at = token.at;
       return value;
@@ -212,7 +212,7 @@ class Parser {
     return symbol(token);
   }
 
-  Value variable(const Token& token, int index) {
+  Operand variable(const Token& token, int index) {
     const auto which = static_cast<Variable>(index);
     if (which == Variable::kScore)
       require_score(token.at, "'s'", "an integer", "only a score may use the product s");
@@ -221,11 +221,11 @@ class Parser {
   }
 
   // "(" or "[" is the current token; `close` ends the list. Names in it are integers or not.
-  std::vector<Value> list(std::string_view close, bool integers) {
+  std::vector<Operand> list(std::string_view close, bool integers) {
     const bool outside = integers_;
     integers_ = integers;
     advance();
-    std::vector<Value> values;
+    std::vector<Operand> values;
     do values.push_back(conditional());
     while (accept(","));
     require(close, close == ")" ? "',' or ')'" : "',' or ']'");
@@ -233,7 +233,7 @@ class Parser {
     return values;
   }
 
-  Value call(const Token& name) {
+  Operand call(const Token& name) {
     struct Function {
       std::string_view name;
       size_t least, most;
@@ -254,9 +254,9 @@ class Parser {
     const bool gives_real = function->op >= Op::kExp && function->op <= Op::kToReal;
     if (gives_real) require_score(name.at, quoted(name), "an integer", kNoReals);
     advance();
-    const std::vector<Value> values = list(")", integers_ && function->op != Op::kToReal);
+    const std::vector<Operand> values = list(")", integers_ && function->op != Op::kToReal);
     check_count(name, values.size(), function->least, function->most);
-    Value result = apply(function->op, values);
+    Operand result = apply(function->op, values);
     result.at = name.at;
     return result;
   }
@@ -266,21 +266,21 @@ class Parser {
                    (most == kAny ? "at least " : "") + std::to_string(least) +
                        (least == 1 ? " argument" : " arguments"));
   }
-  Value integer(const Token& name) {
+  Operand integer(const Token& name) {
     advance();
-    const std::vector<Value> values = list(")", true);
+    const std::vector<Operand> values = list(")", true);
     check_count(name, values.size(), 1, 1);
     return {operators_.as_int(values[0]).node, name.at};
   }
-  Value apply(Op op, const std::vector<Value>& values) {
+  Operand apply(Op op, const std::vector<Operand>& values) {
     if (op == Op::kWhere) return operators_.choose(values[0], values[1], values[2]);
     if (op != Op::kMin && op != Op::kMax) return operators_.function(op, values[0]);
-    Value value = values[0];
+    Operand value = values[0];
     for (size_t i = 1; i < values.size(); ++i) value = operators_.arithmetic(op, value, values[i]);
     return value;
   }
 
-  Value symbol(const Token& name) {
+  Operand symbol(const Token& name) {
     Symbol symbol{std::string(name.text), Type::kInt, 0};
     const auto declared = std::find_if(declared_.begin(), declared_.end(),
                                        [&](const Symbol& s) { return s.name == symbol.name; });
@@ -288,7 +288,7 @@ class Parser {
       symbol.type = declared->type;
     else if (!integers_)
       symbol.type = Type::kReal;
-    std::vector<Value> index;
+    std::vector<Operand> index;
     if (token_.is("[")) index = list("]", true);
     symbol.rank = static_cast<int>(index.size());
     check_symbol(name, symbol, declared == declared_.end() ? nullptr : &*declared);
