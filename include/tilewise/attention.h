@@ -13,10 +13,11 @@ namespace tilewise {
 
 struct AttentionOptions {
   Mask mask = {};
+  Score score = {};
   std::optional<double> scale = {};
   int64_t query_offset = 0;
   int64_t key_offset = 0;
-  std::vector<IntegerTable> tables = {};  // of the mask; see Step
+  std::vector<IntegerTable> tables = {};  // of mask and score; see Step
   std::vector<NamedScalar> scalars = {};
   bool same_bits_as_prefill = false;  // see Problem
   PlanOptions plan = {};

@@ -21,6 +21,7 @@ struct Problem {
   int64_t value_dim = 0;          // 0: head_dim; 1 to 512
   DType dtype = DType::kFloat32;  // of query, key, value, output and their gradients
   Mask mask = {};
+  Score score = {};  // what the softmax sees instead of the scaled product; before the bias
   std::optional<double> scale = {};  // default 1/sqrt(head_dim); positive and finite
   bool has_bias = false;  // an additive bias [batch, heads, queries, keys] is given at run time
   // Steps of up to 16 queries take keys in chunks of 1024 that are merged in order, so that many

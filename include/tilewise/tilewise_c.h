@@ -63,7 +63,7 @@ typedef struct tilewise_problem {
   int64_t value_dim; /* 0: head_dim */
   int32_t dtype;     /* tilewise_dtype */
   int32_t has_bias;
-  const char* mask; /* "none", "causal", "causal-top-left", "window:LEFT,RIGHT"; NULL: none */
+  const char* mask; /* a rule or an expression: docs/rules.md, docs/language.md; NULL: none */
   double scale;     /* 0: 1 / sqrt(head_dim) */
   int32_t same_bits_as_prefill;
   int32_t reserved; /* 0 */

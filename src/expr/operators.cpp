@@ -5,7 +5,7 @@
 
 namespace tilewise::expr {
 
-void Operators::wrong_type(const Value& value, const char* expected, const char* hint) const {
+void Operators::wrong_type(const Operand& value, const char* expected, const char* hint) const {
   const Type got = type(value);
   source_.reject(value.at,
                  value.is_truth       ? "the truth of a number"
@@ -15,61 +15,61 @@ void Operators::wrong_type(const Value& value, const char* expected, const char*
                  expected, hint);
 }
 
-Value Operators::as_bool(const Value& value) {
+Operand Operators::as_bool(const Operand& value) {
   if (type(value) == Type::kBool) return value;
   return {graph_.truth(value.node), value.at, true};
 }
 
-Value Operators::as_number(const Value& value) const {
+Operand Operators::as_number(const Operand& value) const {
   if (type(value) == Type::kBool)
     wrong_type(value, "a number", "where(condition, 1, 0) makes a number of a bool");
   return value;
 }
 
-Value Operators::as_int(const Value& value) const {
+Operand Operators::as_int(const Operand& value) const {
   if (type(as_number(value)) != Type::kInt)
     wrong_type(value, "an integer", "divide integers with //");
   return value;
 }
 
-Value Operators::as_real(const Value& value) {
+Operand Operators::as_real(const Operand& value) {
   return {graph_.promoted(as_number(value).node), value.at};
 }
 
 // Operand of an operator that is bitwise on Python's integers.
-Value Operators::as_pure_bool(const Value& value) const {
+Operand Operators::as_pure_bool(const Operand& value) const {
   if (type(value) != Type::kBool || value.is_truth)
     wrong_type(value, "a bool", "there are no bitwise operators: write and, or, not");
   return value;
 }
 
 // Two numbers of one type.
-void Operators::unify(Value& a, Value& b) {
+void Operators::unify(Operand& a, Operand& b) {
   if (type(as_number(a)) == type(as_number(b))) return;
   a = as_real(a);
   b = as_real(b);
 }
 
-Value Operators::binary(Op op, const Value& a, const Value& b) {
+Operand Operators::binary(Op op, const Operand& a, const Operand& b) {
   return {graph_.binary(op, a.node, b.node), a.at};
 }
 
-Value Operators::arithmetic(Op op, Value a, Value b) {
+Operand Operators::arithmetic(Op op, Operand a, Operand b) {
   unify(a, b);
   return binary(op, a, b);
 }
 
-Value Operators::divide(const Value& a, const Value& b) {
-  const Value dividend = as_real(a);
+Operand Operators::divide(const Operand& a, const Operand& b) {
+  const Operand dividend = as_real(a);
   return binary(Op::kDiv, dividend, as_real(b));
 }
 
-Value Operators::floor_divide(Op op, const Value& a, const Value& b) {
-  const Value dividend = as_int(a);
+Operand Operators::floor_divide(Op op, const Operand& a, const Operand& b) {
+  const Operand dividend = as_int(a);
   return binary(op, dividend, as_int(b));
 }
 
-Value Operators::compare(const Token& op, Value a, Value b) {
+Operand Operators::compare(const Token& op, Operand a, Operand b) {
   const bool is_equality = op.is("==") || op.is("!=");
   if (is_equality && type(a) == Type::kBool && type(b) == Type::kBool)
     return compare_bools(op.is("=="), a, b);
@@ -81,8 +81,8 @@ Value Operators::compare(const Token& op, Value a, Value b) {
   return binary(op.is("==") ? Op::kEqual : Op::kNotEqual, a, b);
 }
 
-Value Operators::compare_bools(bool is_equal, const Value& a, const Value& b) {
-  for (const Value& value : {a, b}) {
+Operand Operators::compare_bools(bool is_equal, const Operand& a, const Operand& b) {
+  for (const Operand& value : {a, b}) {
     if (value.is_truth)
       wrong_type(value, "a bool", "Python compares the number itself here: write != 0");
   }
@@ -91,19 +91,19 @@ Value Operators::compare_bools(bool is_equal, const Value& a, const Value& b) {
           a.at};
 }
 
-Value Operators::connect(Op op, const Value& left, const Value& right) {
-  const Value a = as_bool(left), b = as_bool(right);
-  Value value = binary(op, a, b);
+Operand Operators::connect(Op op, const Operand& left, const Operand& right) {
+  const Operand a = as_bool(left), b = as_bool(right);
+  Operand value = binary(op, a, b);
   value.is_truth = a.is_truth || b.is_truth;
   return value;
 }
 
-Value Operators::bitwise(Op op, const Value& a, const Value& b) {
-  const Value left = as_pure_bool(a);
+Operand Operators::bitwise(Op op, const Operand& a, const Operand& b) {
+  const Operand left = as_pure_bool(a);
   return binary(op, left, as_pure_bool(b));
 }
 
-Value Operators::choose(const Value& condition, Value a, Value b) {
+Operand Operators::choose(const Operand& condition, Operand a, Operand b) {
   const size_t at = std::min(condition.at, a.at);
   bool is_truth = false;
   if (type(a) == Type::kBool || type(b) == Type::kBool) {
@@ -116,20 +116,20 @@ Value Operators::choose(const Value& condition, Value a, Value b) {
   return {graph_.where(as_bool(condition).node, a.node, b.node), at, is_truth};
 }
 
-Value Operators::negate(const Value& a) {
+Operand Operators::negate(const Operand& a) {
   return {graph_.unary(Op::kNeg, as_number(a).node), a.at};
 }
-Value Operators::opposite(const Value& a) {
+Operand Operators::opposite(const Operand& a) {
   return {graph_.unary(Op::kNot, as_bool(a).node), a.at};
 }
-Value Operators::bitwise_opposite(const Value& a) {
+Operand Operators::bitwise_opposite(const Operand& a) {
   return {graph_.unary(Op::kNot, as_pure_bool(a).node), a.at};
 }
 
-Value Operators::function(Op op, const Value& a) {
+Operand Operators::function(Op op, const Operand& a) {
   if (op == Op::kAbs) return {graph_.unary(op, as_number(a).node), a.at};
   if (op == Op::kToReal) {  // float(2) stays what it is written as
-    return type(as_number(a)) == Type::kReal ? a : Value{graph_.unary(op, a.node), a.at};
+    return type(as_number(a)) == Type::kReal ? a : Operand{graph_.unary(op, a.node), a.at};
   }
   return {graph_.unary(op, as_real(a).node), a.at};
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Python's operators on values of a text: its conversions between bools, integers and reals, and
+// Python's operators on the parts of a text: its conversions between bools, integers and reals, and
 // errors that point at the operand which does not fit.
 #pragma once
 
@@ -8,7 +8,7 @@
 
 namespace tilewise::expr {
 
-struct Value {
+struct Operand {
   int32_t node = -1;
   size_t at = 0;  // where its text begins
   // A bool made of numbers by `and`, `or` or a branch of `if`, where Python keeps the number. It is
@@ -21,32 +21,33 @@ class Operators {
   explicit Operators(const Source& source) : source_(source) {}
 
   [[nodiscard]] Graph& graph() noexcept { return graph_; }
-  [[nodiscard]] Type type(const Value& value) const { return graph_.node(value.node).type; }
+  [[nodiscard]] Type type(const Operand& value) const { return graph_.node(value.node).type; }
 
   // The value as what is wanted, or an error.
-  Value as_bool(const Value& value);  // a number is true if it is not 0
-  [[nodiscard]] Value as_number(const Value& value) const;
-  [[nodiscard]] Value as_int(const Value& value) const;
-  Value as_real(const Value& value);
+  Operand as_bool(const Operand& value);  // a number is true if it is not 0
+  [[nodiscard]] Operand as_number(const Operand& value) const;
+  [[nodiscard]] Operand as_int(const Operand& value) const;
+  Operand as_real(const Operand& value);
 
-  Value arithmetic(Op op, Value a, Value b);  // + - * min max: an int beside a real is promoted
-  Value divide(const Value& a, const Value& b);
-  Value floor_divide(Op op, const Value& a, const Value& b);  // // and %
-  Value compare(const Token& op, Value a, Value b);           // < <= > >= == !=
-  Value connect(Op op, const Value& a, const Value& b);       // and, or
-  Value bitwise(Op op, const Value& a, const Value& b);       // & and |, of bools only
-  Value choose(const Value& condition, Value a, Value b);     // a if condition else b
-  Value negate(const Value& a);                               // -
-  Value opposite(const Value& a);                             // not
-  Value bitwise_opposite(const Value& a);                     // ~, of a bool only
-  Value function(Op op, const Value& a);                      // abs float exp log tanh sqrt
+  Operand arithmetic(Op op, Operand a,
+                     Operand b);  // + - * min max: an int beside a real is promoted
+  Operand divide(const Operand& a, const Operand& b);
+  Operand floor_divide(Op op, const Operand& a, const Operand& b);  // // and %
+  Operand compare(const Token& op, Operand a, Operand b);           // < <= > >= == !=
+  Operand connect(Op op, const Operand& a, const Operand& b);       // and, or
+  Operand bitwise(Op op, const Operand& a, const Operand& b);       // & and |, of bools only
+  Operand choose(const Operand& condition, Operand a, Operand b);   // a if condition else b
+  Operand negate(const Operand& a);                                 // -
+  Operand opposite(const Operand& a);                               // not
+  Operand bitwise_opposite(const Operand& a);                       // ~, of a bool only
+  Operand function(Op op, const Operand& a);                        // abs float exp log tanh sqrt
 
  private:
-  [[noreturn]] void wrong_type(const Value& value, const char* expected, const char* hint) const;
-  [[nodiscard]] Value as_pure_bool(const Value& value) const;
-  void unify(Value& a, Value& b);
-  Value binary(Op op, const Value& a, const Value& b);
-  Value compare_bools(bool is_equal, const Value& a, const Value& b);
+  [[noreturn]] void wrong_type(const Operand& value, const char* expected, const char* hint) const;
+  [[nodiscard]] Operand as_pure_bool(const Operand& value) const;
+  void unify(Operand& a, Operand& b);
+  Operand binary(Op op, const Operand& a, const Operand& b);
+  Operand compare_bools(bool is_equal, const Operand& a, const Operand& b);
 
   Source source_;
   Graph graph_;

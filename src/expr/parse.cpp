@@ -15,16 +15,21 @@ namespace tilewise::expr {
 namespace {
 
 constexpr const char* kNoReals = "a mask has integers only";
+constexpr size_t kAny = std::numeric_limits<size_t>::max();  // number of arguments
 
 class Parser {
  public:
   Parser(const Source& source, bool is_score, const std::vector<Symbol>& declared)
-      : source_(source), operators_(source), is_score_(is_score), declared_(declared) {
+      : source_(source),
+        operators_(source),
+        is_score_(is_score),
+        declared_(declared),
+        integers_(!is_score) {
     advance();
   }
 
   Expression parse() {
-    Value value = conditional();
+    Operand value = conditional();
     if (token_.kind != TokenKind::kEnd) unexpected("an operator or the end of the text");
     value = is_score_ ? operators_.as_real(value) : operators_.as_bool(value);
     return {std::make_shared<const Graph>(std::move(graph())), value.node};
@@ -68,60 +73,60 @@ class Parser {
   }
 
   // The grammar.
-  Value conditional() {
+  Operand conditional() {
     const Level level(*this);
-    const Value a = disjunction();
+    const Operand a = disjunction();
     if (!accept("if")) return a;
-    const Value condition = disjunction();
+    const Operand condition = disjunction();
     require("else", "'else'");
     return operators_.choose(condition, a, conditional());
   }
 
-  Value disjunction() {
-    Value value = conjunction();
+  Operand disjunction() {
+    Operand value = conjunction();
     while (accept("or")) value = operators_.connect(Op::kOr, value, conjunction());
     return value;
   }
-  Value conjunction() {
-    Value value = inversion();
+  Operand conjunction() {
+    Operand value = inversion();
     while (accept("and")) value = operators_.connect(Op::kAnd, value, inversion());
     return value;
   }
-  Value inversion() {
+  Operand inversion() {
     const size_t at = token_.at;
     if (!accept("not")) return comparison();
     const Level level(*this);
     return {operators_.opposite(inversion()).node, at};
   }
 
-  Value comparison() {
-    Value left = bit_or();
-    Value all{-1, left.at};
+  Operand comparison() {
+    Operand left = bit_or();
+    Operand all{-1, left.at};
     for (;;) {
       const Token op = token_;
       if (!op.is("<") && !op.is("<=") && !op.is(">") && !op.is(">=") && !op.is("==") &&
           !op.is("!="))
         return all.node < 0 ? left : all;
       advance();
-      const Value right = bit_or();
-      const Value one = operators_.compare(op, left, right);
+      const Operand right = bit_or();
+      const Operand one = operators_.compare(op, left, right);
       all = {all.node < 0 ? one.node : graph().binary(Op::kAnd, all.node, one.node), all.at};
       left = right;
     }
   }
-  Value bit_or() {
-    Value value = bit_and();
+  Operand bit_or() {
+    Operand value = bit_and();
     while (accept("|")) value = operators_.bitwise(Op::kOr, value, bit_and());
     return value;
   }
-  Value bit_and() {
-    Value value = sum();
+  Operand bit_and() {
+    Operand value = sum();
     while (accept("&")) value = operators_.bitwise(Op::kAnd, value, sum());
     return value;
   }
 
-  Value sum() {
-    Value value = product();
+  Operand sum() {
+    Operand value = product();
     for (;;) {
       const Token op = token_;
       if (!op.is("+") && !op.is("-")) return value;
@@ -129,14 +134,14 @@ class Parser {
       value = operators_.arithmetic(op.is("+") ? Op::kAdd : Op::kSub, value, product());
     }
   }
-  Value product() {
-    Value value = factor();
+  Operand product() {
+    Operand value = factor();
     for (;;) {
       const Token op = token_;
       if (!op.is("*") && !op.is("/") && !op.is("//") && !op.is("%")) return value;
       if (op.is("/")) require_score(op.at, "'/'", "'//'", "/ gives a real number, a mask has none");
       advance();
-      const Value right = factor();
+      const Operand right = factor();
       if (op.is("*"))
         value = operators_.arithmetic(Op::kMul, value, right);
       else if (op.is("/"))
@@ -146,17 +151,17 @@ class Parser {
     }
   }
 
-  Value factor() {
+  Operand factor() {
     const size_t at = token_.at;
     if (!token_.is("-") && !token_.is("+") && !token_.is("~")) return primary();
     const Token op = token_;
     advance();
     if (op.is("-") && is_literal()) return {literal(true), at};
     const Level level(*this);
-    const Value operand = factor();
-    const Value result = op.is("~")   ? operators_.bitwise_opposite(operand)
-                         : op.is("-") ? operators_.negate(operand)
-                                      : operators_.as_number(operand);
+    const Operand operand = factor();
+    const Operand result = op.is("~")   ? operators_.bitwise_opposite(operand)
+                           : op.is("-") ? operators_.negate(operand)
+                                        : operators_.as_number(operand);
     return {result.node, at};
   }
 
@@ -184,11 +189,11 @@ class Parser {
     return graph().constant(value);
   }
 
-  Value primary() {
+  Operand primary() {
     const Token token = token_;
     if (is_literal()) return {literal(false), token.at};
     if (accept("(")) {
-      Value value = conditional();
+      Operand value = conditional();
       require(")", "')'");
       value.at = token.at;
       return value;
@@ -207,7 +212,7 @@ class Parser {
     return symbol(token);
   }
 
-  Value variable(const Token& token, int index) {
+  Operand variable(const Token& token, int index) {
     const auto which = static_cast<Variable>(index);
     if (which == Variable::kScore)
       require_score(token.at, "'s'", "an integer", "only a score may use the product s");
@@ -215,71 +220,76 @@ class Parser {
     return {graph().variable(which), token.at};
   }
 
-  // "(" or "[" is the current token; `close` ends the list.
-  std::vector<Value> list(std::string_view close) {
+  // "(" or "[" is the current token; `close` ends the list. Names in it are integers or not.
+  std::vector<Operand> list(std::string_view close, bool integers) {
+    const bool outside = integers_;
+    integers_ = integers;
     advance();
-    std::vector<Value> values;
+    std::vector<Operand> values;
     do values.push_back(conditional());
     while (accept(","));
     require(close, close == ")" ? "',' or ')'" : "',' or ']'");
+    integers_ = outside;
     return values;
   }
 
-  Value call(const Token& name) {
+  Operand call(const Token& name) {
     struct Function {
       std::string_view name;
       size_t least, most;
       Op op;
     };
-    static constexpr size_t kAny = std::numeric_limits<size_t>::max();
     static constexpr Function kFunctions[] = {
         {"min", 2, kAny, Op::kMin},  {"max", 2, kAny, Op::kMax}, {"abs", 1, 1, Op::kAbs},
         {"where", 3, 3, Op::kWhere}, {"exp", 1, 1, Op::kExp},    {"log", 1, 1, Op::kLog},
         {"tanh", 1, 1, Op::kTanh},   {"sqrt", 1, 1, Op::kSqrt},  {"float", 1, 1, Op::kToReal}};
+    if (name.is("int")) return integer(name);
     const auto* function = std::find_if(std::begin(kFunctions), std::end(kFunctions),
                                         [&](const Function& f) { return name.text == f.name; });
     if (function == std::end(kFunctions)) {
       unexpected("a function of the language",
-                 "min, max, abs, where, float, exp, log, tanh and sqrt; a table is written "
+                 "min, max, abs, where, int, float, exp, log, tanh and sqrt; a table is written "
                  "name[index]");
     }
     const bool gives_real = function->op >= Op::kExp && function->op <= Op::kToReal;
     if (gives_real) require_score(name.at, quoted(name), "an integer", kNoReals);
     advance();
-    const std::vector<Value> values = list(")");
-    if (values.size() < function->least || values.size() > function->most) {
-      const std::string least = std::to_string(function->least);
-      source_.reject(name.at, quoted(name) + " of " + std::to_string(values.size()),
-                     function->most == kAny ? "at least " + least + " arguments"
-                     : function->least == 1 ? "1 argument"
-                                            : least + " arguments");
-    }
-    Value result = apply(function->op, values);
+    const std::vector<Operand> values = list(")", integers_ && function->op != Op::kToReal);
+    check_count(name, values.size(), function->least, function->most);
+    Operand result = apply(function->op, values);
     result.at = name.at;
     return result;
   }
-  Value apply(Op op, const std::vector<Value>& values) {
+  void check_count(const Token& name, size_t count, size_t least, size_t most) const {
+    if (least <= count && count <= most) return;
+    source_.reject(name.at, quoted(name) + " of " + std::to_string(count),
+                   (most == kAny ? "at least " : "") + std::to_string(least) +
+                       (least == 1 ? " argument" : " arguments"));
+  }
+  Operand integer(const Token& name) {
+    advance();
+    const std::vector<Operand> values = list(")", true);
+    check_count(name, values.size(), 1, 1);
+    return {operators_.as_int(values[0]).node, name.at};
+  }
+  Operand apply(Op op, const std::vector<Operand>& values) {
     if (op == Op::kWhere) return operators_.choose(values[0], values[1], values[2]);
     if (op != Op::kMin && op != Op::kMax) return operators_.function(op, values[0]);
-    Value value = values[0];
+    Operand value = values[0];
     for (size_t i = 1; i < values.size(); ++i) value = operators_.arithmetic(op, value, values[i]);
     return value;
   }
 
-  Value symbol(const Token& name) {
+  Operand symbol(const Token& name) {
     Symbol symbol{std::string(name.text), Type::kInt, 0};
     const auto declared = std::find_if(declared_.begin(), declared_.end(),
                                        [&](const Symbol& s) { return s.name == symbol.name; });
     if (declared != declared_.end())
       symbol.type = declared->type;
-    else if (is_score_ && indices_ == 0)
+    else if (!integers_)
       symbol.type = Type::kReal;
-    std::vector<Value> index;
-    if (token_.is("[")) {
-      ++indices_;
-      index = list("]");
-      --indices_;
-    }
+    std::vector<Operand> index;
+    if (token_.is("[")) index = list("]", true);
     symbol.rank = static_cast<int>(index.size());
     check_symbol(name, symbol, declared == declared_.end() ? nullptr : &*declared);
     if (index.empty()) return {graph().scalar(symbol.name, symbol.type), name.at};
@@ -300,7 +310,7 @@ class Parser {
       const bool may_be_integer = known.type != symbol.type;
       source_.reject(name.at, describe(symbol), describe(known) + ", as before",
                      may_be_integer ? "a name in an index is an integer, elsewhere a real number; "
-                                      "declare it an integer"
+                                      "write int(name)"
                                     : "");
     }
   }
@@ -311,7 +321,7 @@ class Parser {
   const std::vector<Symbol>& declared_;
   Token token_;
   int depth_ = 0;
-  int indices_ = 0;  // how many brackets are open
+  bool integers_;  // names are integers at this place
 };
 
 Expression parse(const char* operation, std::string_view text, bool is_score,

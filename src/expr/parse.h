@@ -2,7 +2,8 @@
 // Text to expression: Python's expression syntax and meaning (docs/language.md).
 //
 // What a name stands for: in a mask every table and named number is an integer. In a score it is
-// real, unless it stands inside an index or is declared an integer.
+// real, unless it stands inside an index or int() (there it is real inside float()), or is declared
+// an integer.
 #pragma once
 
 #include <string_view>

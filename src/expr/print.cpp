@@ -112,6 +112,7 @@ struct Piece {
   Level least = kAny;     // a node of a looser level is put in parentheses
   int depth = 0;          // levels of the parser
   bool promotes = false;  // the parser makes a real of an int at this place
+  bool integers = false;  // the parser takes names for integers at this place
 };
 
 class Printer {
@@ -119,8 +120,9 @@ class Printer {
   explicit Printer(const Graph& graph) : graph_(graph) {}
 
   std::string print(int32_t root) {
-    // The root of a score is promoted; that of a mask is a bool.
-    stack_.push_back({.node = root, .depth = 1, .promotes = true});
+    // The root of a score is promoted; in a mask, or a part of one, every name is an integer.
+    const bool is_score = graph_.node(root).type == Type::kReal;
+    stack_.push_back({.node = root, .depth = 1, .promotes = is_score, .integers = !is_score});
     while (!stack_.empty()) {
       const Piece piece = stack_.back();
       stack_.pop_back();
@@ -151,19 +153,46 @@ class Printer {
 
   void push(const Piece& piece) { stack_.push_back(piece); }
   void push(const char* text) { stack_.push_back({.text = text}); }
+  // Operand i of the node of a piece, so many levels deeper.
+  void push_operand(const Piece& parent, int i, Level least, int deeper) {
+    const Node& node = graph_.node(parent.node);
+    push({.node = node.operand[i],
+          .least = least,
+          .depth = parent.depth + deeper,
+          .promotes = promotes(node, i),
+          .integers = node.op == Op::kLookup || (parent.integers && node.op != Op::kToReal)});
+  }
+  void push_operands(const Piece& parent, const char* close) {
+    push(close);
+    for (int i = graph_.node(parent.node).count - 1; i >= 0; --i) {
+      push_operand(parent, i, kAny, 1);
+      if (i > 0) push(", ");
+    }
+  }
+  // The same node inside of parentheses or a call.
+  void push_inside(Piece piece, const char* open) {
+    piece.least = kAny;
+    ++piece.depth;
+    push(")");
+    push(piece);
+    push(open);
+  }
 
   // Pieces are pushed last first.
-  void write(Piece piece) {
+  void write(const Piece& piece) {
     const Node& node = graph_.node(piece.node);
     if (node.op == Op::kToReal && piece.promotes && is_promotable(piece.node)) {
-      push({.node = node.operand[0], .least = piece.least, .depth = piece.depth});
-      return;
+      Piece operand = piece;
+      operand.node = node.operand[0];
+      operand.promotes = false;
+      return push(operand);
     }
-    if (level_of(node) < piece.least) {
-      push(")");
-      push({.node = piece.node, .depth = piece.depth + 1});
-      push("(");
-      return;
+    if (level_of(node) < piece.least) return push_inside(piece, "(");
+    const bool has_name = node.op == Op::kScalar || node.op == Op::kLookup;
+    if (has_name && (node.type == Type::kInt) != piece.integers) {
+      Piece inside = piece;
+      inside.integers = !piece.integers;
+      return push_inside(inside, inside.integers ? "int(" : "float(");
     }
     switch (node.op) {
       case Op::kConst:
@@ -178,46 +207,26 @@ class Printer {
       case Op::kLookup:
         text_ += graph_.symbol_of(node).name;
         text_ += '[';
-        write_list(node, piece.depth + 1, "]");
-        return;
+        return push_operands(piece, "]");
       case Op::kNot:
         text_ += "not ";
-        push({.node = node.operand[0], .least = kNots, .depth = piece.depth + 1});
-        return;
+        return push_operand(piece, 0, kNots, 1);
       case Op::kNeg:
         text_ += '-';
-        push({.node = node.operand[0],
-              .least = is_unsigned_literal(node.operand[0]) ? kNever : kSigns,
-              .depth = piece.depth + 1});
-        return;
+        return push_operand(piece, 0, is_unsigned_literal(node.operand[0]) ? kNever : kSigns, 1);
       default:
         break;
     }
     const Infix infix = infix_of(node.op);
-    if (infix.level != kAny) {
-      const bool is_comparison = infix.level == kComparisons;  // which does not associate
-      const auto next = static_cast<Level>(infix.level + 1);
-      push({.node = node.operand[1],
-            .least = next,
-            .depth = piece.depth,
-            .promotes = promotes(node, 1)});
-      push(infix.text);
-      push({.node = node.operand[0],
-            .least = is_comparison ? next : infix.level,
-            .depth = piece.depth,
-            .promotes = promotes(node, 0)});
-      return;
+    if (infix.level == kAny) {
+      text_ += function_of(node.op);
+      return push_operands(piece, ")");
     }
-    text_ += function_of(node.op);
-    write_list(node, piece.depth + 1, ")");
-  }
-
-  void write_list(const Node& node, int depth, const char* close) {
-    push(close);
-    for (int i = node.count - 1; i >= 0; --i) {
-      push({.node = node.operand[i], .depth = depth, .promotes = promotes(node, i)});
-      if (i > 0) push(", ");
-    }
+    const auto next = static_cast<Level>(infix.level + 1);
+    const bool associates = infix.level != kComparisons;
+    push_operand(piece, 1, next, 0);
+    push(infix.text);
+    push_operand(piece, 0, associates ? infix.level : next, 0);
   }
 
   // Whether an int written as operand i is promoted: by its function, or by the other operand, if
@@ -230,6 +239,7 @@ class Printer {
       case Op::kTanh:
       case Op::kSqrt:
         return true;
+      case Op::kNot:
       case Op::kNeg:
       case Op::kAbs:
       case Op::kToReal:

@@ -106,7 +106,7 @@ constexpr std::string_view kWords[] = {
     "lambda",       "nonlocal",  "not",          "or",         "pass", "raise",  "return", "try",
     "while",        "with",      "yield",        "b",          "h",    "q",      "k",      "s",
     "query_length", "kv_length", "query_offset", "key_offset", "min",  "max",    "abs",    "where",
-    "float",        "exp",       "log",          "tanh",       "sqrt", "inf",    "nan"};
+    "float",        "int",       "exp",          "log",        "tanh", "sqrt",   "inf",    "nan"};
 
 }  // namespace
 

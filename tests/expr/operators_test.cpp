@@ -31,7 +31,7 @@ class OperatorsTest : public ::testing::Test {
   }
 
   Operators operators{{"test", "q s q<q"}};
-  Value integer, real, boolean;
+  Operand integer, real, boolean;
 };
 
 TEST_F(OperatorsTest, NumbersAreUnified) {
@@ -57,7 +57,7 @@ TEST_F(OperatorsTest, GreaterIsLessWithOperandsSwapped) {
 }
 
 TEST_F(OperatorsTest, BoolsAreComparedByWhere) {
-  const Value other{graph().constant(true), 6};
+  const Operand other{graph().constant(true), 6};
   const int32_t opposite = graph().unary(Op::kNot, other.node);
   EXPECT_EQ(operators.compare(token("=="), boolean, other).node,
             graph().where(boolean.node, other.node, opposite));
@@ -72,7 +72,7 @@ TEST_F(OperatorsTest, TheTruthOfANumberIsKnownAsSuch) {
   EXPECT_TRUE(operators.choose(boolean, boolean, real).is_truth);
   EXPECT_FALSE(operators.choose(integer, boolean, boolean).is_truth);
   EXPECT_FALSE(operators.opposite(integer).is_truth);
-  const Value truth = operators.connect(Op::kOr, integer, boolean);
+  const Operand truth = operators.connect(Op::kOr, integer, boolean);
   EXPECT_EQ(error_of([&] { operators.compare(token("=="), truth, boolean); }),
             "test: text at line 1, column 1, is the truth of a number, expected a bool");
   EXPECT_EQ(error_of([&] { operators.bitwise(Op::kOr, boolean, truth); }),

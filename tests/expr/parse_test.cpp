@@ -159,6 +159,10 @@ TEST(Parse, TypesOfNames) {
   EXPECT_EQ(type_of(score, "bias"), (Symbol{"bias", Type::kReal, 2}));
   EXPECT_EQ(type_of(score, "bucket"), (Symbol{"bucket", Type::kInt, 1}));
   EXPECT_EQ(type_of(score, "shift"), (Symbol{"shift", Type::kInt, 0}));
+  const Expression inside = parse_score("s + int(cap * 2) + int(doc[k])");
+  EXPECT_EQ(type_of(inside, "cap"), (Symbol{"cap", Type::kInt, 0}));
+  EXPECT_EQ(type_of(inside, "doc"), (Symbol{"doc", Type::kInt, 1}));
+  EXPECT_EQ(hash(parse_mask("int(q) < int(w)")), hash(parse_mask("q < w")));
   const Expression declared =
       parse_score("s + cap + shift // 2",
                   {{"cap", Type::kInt, 0}, {"shift", Type::kInt, 0}, {"unused", Type::kInt, 3}});
@@ -206,7 +210,7 @@ TEST(ParseErrors, Syntax) {
        {"q < not k", "column 5, is 'not', expected a value\n  q < not k\n      ^"},
        {"clamp(q, 1)",
         "column 1, is 'clamp', expected a function of the language; min, max, abs, "
-        "where, float, exp, log, tanh and sqrt; a table is written name[index]\n"
+        "where, int, float, exp, log, tanh and sqrt; a table is written name[index]\n"
         "  clamp(q, 1)\n  ^"},
        {"where(q, k)", "column 1, is 'where' of 2, expected 3 arguments\n  where(q, k)\n  ^"},
        {"abs(q, k)", "column 1, is 'abs' of 2, expected 1 argument\n  abs(q, k)\n  ^"},
@@ -253,6 +257,12 @@ TEST(ParseErrors, Types) {
                           {"s // 2",
                            "column 1, is a real number, expected an integer; divide "
                            "integers with //\n  s // 2\n  ^"},
+                          {"int(s)",
+                           "column 5, is a real number, expected an integer; divide "
+                           "integers with //\n  int(s)\n      ^"},
+                          {"int(q, k)",
+                           "column 1, is 'int' of 2, expected 1 argument\n"
+                           "  int(q, k)\n  ^"},
                           {"bias[q / 2]",
                            "column 6, is a real number, expected an integer; divide "
                            "integers with //\n  bias[q / 2]\n       ^"}});
@@ -292,7 +302,7 @@ TEST(ParseErrors, Names) {
   expect_errors("score", {{"w + t[w]",
                            "column 7, is a named integer number, expected a named real number, "
                            "as before; a name in an index is an integer, elsewhere a real "
-                           "number; declare it an integer\n  w + t[w]\n        ^"}});
+                           "number; write int(name)\n  w + t[w]\n        ^"}});
   try {
     (void)parse_score("s + bias[h]", {{"bias", Type::kReal, 2}});
     ADD_FAILURE();

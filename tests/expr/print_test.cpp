@@ -20,8 +20,7 @@ Expression built(const std::function<int32_t(Graph&)>& build) {
   return {graph, root};
 }
 Expression parsed(const Expression& e) {
-  return e.type() == Type::kBool ? parse_mask(print(e), e.graph->symbols())
-                                 : parse_score(print(e), e.graph->symbols());
+  return e.type() == Type::kBool ? parse_mask(print(e)) : parse_score(print(e));
 }
 uint64_t hash(const Expression& e) { return hash_of(*e.graph, e.root); }
 
@@ -68,6 +67,10 @@ TEST(Print, ConversionsOnlyWhereTheParserAddsNone) {
            "where(q < s, q, float(3))",
            "max(q, s) * tanh(s / 30.0)",
            "bias[h, where(q < k, 3, k)]",
+           "s + int(window)",
+           "bias[where(s < float(cap) + float(slope[q]), w, 1)]",
+           "bias[where(float(int(w)) < w, w, 1)]",
+           "where(q < int(doc[k + w]) // int(w), float(int(w)) + int(v), -float(int(w)))",
        }) {
     EXPECT_EQ(print(parse_score(text)), text);
   }

@@ -48,9 +48,7 @@ void check(const expr::Expression& expression) {
   } catch (const InvalidArgument&) {
     return;  // `a == b` of two conditions doubles b: the text may be beyond the budget
   }
-  const std::vector<expr::Symbol>& symbols = expression.graph->symbols();
-  const expr::Expression again =
-      is_mask ? expr::parse_mask(text, symbols) : expr::parse_score(text, symbols);
+  const expr::Expression again = is_mask ? expr::parse_mask(text) : expr::parse_score(text);
   require(hash_of(*again.graph, again.root) == hash_of(*expression.graph, expression.root));
   require(expr::print(again) == text);
 

@@ -403,6 +403,8 @@ std::string error_of(const std::function<void()>& act) {
 TEST(Rules, ArgumentsOutOfRange) {
   EXPECT_EQ(error_of([] { (void)window(-1, 0); }), "window: left is -1, expected 0 or more");
   EXPECT_EQ(error_of([] { (void)chunked(0); }), "chunked: chunk is 0, expected 1 or more");
+  EXPECT_EQ(error_of([] { (void)make_rule(*find_rule("chunked", false), {"x"}); }),
+            "chunked: chunk is x, expected an integer of 64 bits");
   EXPECT_EQ(error_of([] { (void)softcap(0); }), "softcap: cap is 0, expected a positive number");
   EXPECT_EQ(error_of([] { (void)softcap(std::nan("")); }),
             "softcap: cap is nan, expected a positive number");

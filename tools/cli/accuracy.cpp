@@ -53,13 +53,19 @@ Tensor slice_of(const Tensor& tensor, int64_t batch, int64_t first_head, int64_t
 }
 
 template <class Tensors>
-reference::Inputs slice_inputs(const Problem& p, const Tensors& t, const Slice& s) {
+reference::Inputs slice_inputs(const Problem& p, const Step& step, const Tensors& t,
+                               const Slice& s) {
   const int64_t group = group_of(p);
   reference::Inputs in;
   in.query = slice_of(t.query, s.batch, s.kv_head * group, group);
   in.key = slice_of(t.key, s.batch, s.kv_head, 1);
   in.value = slice_of(t.value, s.batch, s.kv_head, 1);
   in.mask = p.mask;
+  in.score = p.score;
+  in.step = step;
+  in.step.batch_offset += s.batch;
+  in.step.head_offset += s.kv_head * group;
+  in.tables = t.tables;
   in.scale = *p.scale;
   return in;
 }
@@ -124,10 +130,11 @@ double Accuracy::bound_used() const noexcept {
   return std::max(part(max_error, max_bound), part(rms_error, rms_bound));
 }
 
-AccuracyCheck::AccuracyCheck(const Problem& problem, uint64_t seed) : problem_(problem) {
+AccuracyCheck::AccuracyCheck(const Problem& problem, const Step& step, uint64_t seed)
+    : problem_(problem), step_(step) {
   const Problem& p = problem_;
   const int64_t pairs_of_heads = p.max_batch * p.kv_heads;
-  is_whole_ = forward_flops(p) <= 2 * kWholeWork;
+  is_whole_ = forward_flops(p, step) <= 2 * kWholeWork;
   const int64_t slices = is_whole_ ? pairs_of_heads : std::min(kSlices, pairs_of_heads);
   const int64_t rows_per_slice =
       is_whole_ ? group_of(p) * p.max_query_length : (kSampledRows + slices - 1) / slices;
@@ -176,7 +183,7 @@ std::vector<Accuracy> AccuracyCheck::forward(const ForwardTensors& tensors) cons
   std::vector<Part> parts(slices_.size());
   share_out(slices_.size(), [&](size_t s) {
     const Slice& slice = slices_[s];
-    const reference::Inputs in = slice_inputs(problem_, tensors, slice);
+    const reference::Inputs in = slice_inputs(problem_, step_, tensors, slice);
     const int64_t group = group_of(problem_);
     parts[s].actual =
         rows_of(slice_of(tensors.output, slice.batch, slice.kv_head * group, group), slice.rows);
@@ -203,7 +210,7 @@ std::vector<Accuracy> AccuracyCheck::backward(const BackwardTensors& tensors) co
   share_out(slices_.size(), [&](size_t s) {
     const Slice& slice = slices_[s];
     const int64_t group = group_of(problem_), first_head = slice.kv_head * group;
-    reference::Inputs in = slice_inputs(problem_, tensors, slice);
+    reference::Inputs in = slice_inputs(problem_, step_, tensors, slice);
     in.grad_output = slice_of(tensors.grad_output, slice.batch, first_head, group);
     const auto dense = [&](const Tensor& tensor, int64_t head, int64_t heads) {
       return verify::dense(slice_of(tensor, slice.batch, head, heads));
@@ -211,6 +218,7 @@ std::vector<Accuracy> AccuracyCheck::backward(const BackwardTensors& tensors) co
     parts[s].actual = {dense(tensors.grad_query, first_head, group),
                        dense(tensors.grad_key, slice.kv_head, 1),
                        dense(tensors.grad_value, slice.kv_head, 1),
+                       {},
                        {}};
     parts[s].exact = reference::backward_rows(in, slice.rows);
     for (size_t i = 0; i < std::size(reference::kNaiveStarts); ++i) {

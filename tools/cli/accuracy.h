@@ -41,7 +41,7 @@ class AccuracyCheck {
   static constexpr int64_t kSampledRows = 64;  // at least, where there are as many
 
   // problem: normalized, without bias.
-  AccuracyCheck(const Problem& problem, uint64_t seed);
+  AccuracyCheck(const Problem& problem, const Step& step, uint64_t seed);
 
   [[nodiscard]] bool is_whole() const noexcept { return is_whole_; }
   [[nodiscard]] int64_t rows() const noexcept;
@@ -54,6 +54,7 @@ class AccuracyCheck {
 
  private:
   Problem problem_;
+  Step step_;
   bool is_whole_ = true;
   std::vector<Slice> slices_;
 };

@@ -14,6 +14,7 @@
 #include "cli/options.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "cli/tables.h"
 #include "io/safetensors.h"
 #include "tilewise/tilewise.h"
 
@@ -33,6 +34,7 @@ Output tensors:
   lse   [batch, heads, length]                    fp32, natural logarithm, -inf: a row sees no key
   dq, dk, dv, dbias                               with do: shapes of q, k, v, bias; in the dtype,
                                                   but dbias in fp32 (fp64 when computing in fp64)
+  d_NAME                                          with do: of each real --table NAME, as dbias
 The output appears complete or not at all; it may be the input file.
 
 Example:
@@ -42,6 +44,8 @@ struct Options {
   std::string input;
   std::string output;
   Mask mask;
+  Score score;
+  Tables tables;
   std::optional<double> scale;
   std::optional<DType> dtype;
   std::string isa;
@@ -56,6 +60,7 @@ struct Inputs {
 
 struct Outputs {
   std::optional<io::Array> o, lse, dq, dk, dv, dbias;
+  std::vector<std::pair<std::string, io::Array>> dtables;
 };
 
 struct Seconds {
@@ -182,6 +187,7 @@ Problem problem_of(const Inputs& inputs, const Options& options) {
   problem.value_dim = inputs.v->shape()[3];
   problem.dtype = inputs.dtype;
   problem.mask = options.mask;
+  problem.score = options.score;
   problem.scale = options.scale;
   problem.has_bias = inputs.bias.has_value();
   // 0 in a file is 0; in a Problem it would ask for a default.
@@ -196,14 +202,17 @@ double since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-Outputs compute(const Plan& plan, const Inputs& in, Progress& progress, Seconds& seconds) {
+Outputs compute(const Plan& plan, const Inputs& in, const Tables& tables, Progress& progress,
+                Seconds& seconds) {
   const std::vector<int64_t> rows = {in.q->shape()[0], in.q->shape()[1], in.q->shape()[2]};
   const DType real = real_dtype(in.dtype);
   Outputs out;
   out.o.emplace(in.dtype, std::vector<int64_t>{rows[0], rows[1], rows[2], in.v->shape()[3]});
   out.lse.emplace(real, rows);
-  const Schedule schedule =
-      plan.schedule({.batch = rows[0], .query_length = rows[2], .kv_length = in.k->shape()[2]});
+  Step step{.batch = rows[0], .query_length = rows[2], .kv_length = in.k->shape()[2]};
+  tables.give(step);
+  const Schedule schedule = plan.schedule(step);
+  const std::vector<NamedTensor> real_tables = tables.real_tables();
   Workspace workspace(plan);
 
   progress.stage("forward");
@@ -214,7 +223,8 @@ Outputs compute(const Plan& plan, const Inputs& in, Progress& progress, Seconds&
                 .value = view(in.v),
                 .bias = view(in.bias),
                 .output = view(out.o),
-                .logsumexp = view(out.lse)},
+                .logsumexp = view(out.lse),
+                .tables = real_tables},
                workspace);
   seconds.forward = since(start);
   if (!in.grad_output) return out;
@@ -224,6 +234,12 @@ Outputs compute(const Plan& plan, const Inputs& in, Progress& progress, Seconds&
   out.dk.emplace(in.dtype, in.k->shape());
   out.dv.emplace(in.dtype, in.v->shape());
   if (in.bias) out.dbias.emplace(real, in.bias->shape());
+  std::vector<NamedTensor> grad_tables;
+  for (const Tables::Entry& entry : tables.entries()) {
+    if (!entry.is_real()) continue;
+    out.dtables.push_back({"d_" + entry.name, io::Array(real, entry.array->shape())});
+    grad_tables.push_back({entry.name, table_tensor(out.dtables.back().second)});
+  }
   start = std::chrono::steady_clock::now();
   plan.backward(schedule,
                 {.query = view(in.q),
@@ -237,7 +253,9 @@ Outputs compute(const Plan& plan, const Inputs& in, Progress& progress, Seconds&
                  .grad_query = view(out.dq),
                  .grad_key = view(out.dk),
                  .grad_value = view(out.dv),
-                 .grad_bias = view(out.dbias)},
+                 .grad_bias = view(out.dbias),
+                 .tables = real_tables,
+                 .grad_tables = grad_tables},
                 workspace);
   seconds.backward = since(start);
   return out;
@@ -254,6 +272,7 @@ std::vector<io::NamedArray> named(const Outputs& out) {
   add("dk", out.dk);
   add("dv", out.dv);
   add("dbias", out.dbias);
+  for (const auto& [name, array] : out.dtables) result.push_back({name, &array});
   return result;
 }
 
@@ -289,6 +308,7 @@ void print_summary(const Options& options, const Plan& plan,
                         {"value_dim", problem.value_dim},
                         {"dtype", dtype_name(problem.dtype)},
                         {"mask", problem.mask.text()},
+                        {"score", problem.score.text()},
                         {"scale", *problem.scale},
                         {"bias", problem.has_bias},
                         {"isa", plan.isa()},
@@ -311,7 +331,7 @@ void attend(const Options& options) {
   const Plan plan =
       make_plan(problem_of(inputs, options),
                 {.isa = options.isa, .threads = options.threads, .executor = nullptr});
-  Outputs outputs = compute(plan, inputs, progress, seconds);
+  Outputs outputs = compute(plan, inputs, options.tables, progress, seconds);
   if (outputs.lse->dtype() != DType::kFloat32)
     outputs.lse = io::convert(*outputs.lse, DType::kFloat32);
 
@@ -321,6 +341,7 @@ void attend(const Options& options) {
   io::write_safetensors(output, arrays,
                         {{"made_by", "tilewise attend " TILEWISE_VERSION},
                          {"mask", plan.problem().mask.text()},
+                         {"score", plan.problem().score.text()},
                          {"scale", fmt::format("{}", *plan.problem().scale)}});
   seconds.write = since(start);
   print_summary(options, plan, arrays, inputs, seconds);
@@ -337,7 +358,7 @@ void register_attend(CLI::App& app, int&) {
   command->add_option("--output", options->output, "safetensors file to write")
       ->type_name("FILE")
       ->required();
-  add_mask(*command, options->mask);
+  add_rules(*command, options->mask, options->score, options->tables);
   add_scale(*command, options->scale);
   add_dtype(*command, options->dtype, "the file's");
   add_isa(*command, options->isa);

@@ -31,8 +31,8 @@ namespace {
 
 constexpr const char* kHelp =
     R"(Inputs are N(0, 1). After a warm-up at least --rounds rounds and half a second are timed; the
-speed comes from the median. FLOPs: 2 batch heads pairs (head dim + value dim) forward, 2.5 times
-that backward, pairs = visible pairs of one head. The peak is that of the arithmetic used, measured
+speed comes from the median. FLOPs: 2 pairs (head dim + value dim) forward, 2.5 times that backward,
+pairs = visible pairs of all heads. The peak is that of the arithmetic used, measured
 before and after. With up to 16 queries against many keys the speed of reading keys and values is
 shown beside what the threads can read. Extra bytes: workspace, logsumexp and matrices, all that is neither input nor
 output. Errors are against float64, beside those of naive attention in the same dtype; long
@@ -86,8 +86,10 @@ BenchResult measure_problem(const BenchOptions& options, const Problem& problem,
                             Progress& progress) {
   BenchResult result;
   progress.stage("inputs");
-  const BenchData data(problem, options.seed, has_backward(options.pass));
-  const auto contestant = make_contestant(options.implementation, problem,
+  const Step step = step_of(problem, options.problem.tables);
+  const BenchData data(problem, options.seed, has_backward(options.pass),
+                       options.problem.tables.real_tables());
+  const auto contestant = make_contestant(options.implementation, problem, step,
                                           has_backward(options.pass), options.problem.plan);
   result.isa = contestant->isa();
   result.threads = contestant->threads();
@@ -99,8 +101,8 @@ BenchResult measure_problem(const BenchOptions& options, const Problem& problem,
       race({contestant.get()}, data, options.pass, {.min_rounds = options.rounds}).front();
   progress.stage("peak");
   result.peak_after = measure_peak(options, problem, *contestant);
-  const double flops = (has_forward(options.pass) ? forward_flops(problem) : 0) +
-                       (has_backward(options.pass) ? backward_flops(problem) : 0);
+  const double flops = (has_forward(options.pass) ? forward_flops(problem, step) : 0) +
+                       (has_backward(options.pass) ? backward_flops(problem, step) : 0);
   result.gflops = flops / result.times.total.median() * 1e-9;
   if (options.pass == Pass::kForward && waits_for_memory(problem)) {
     progress.stage("bandwidth");
@@ -116,7 +118,7 @@ BenchResult measure_problem(const BenchOptions& options, const Problem& problem,
 
   if (!options.compares_errors) return result;
   progress.stage("errors against float64");
-  const AccuracyCheck check(problem, options.seed);
+  const AccuracyCheck check(problem, step, options.seed);
   result.rows_compared = check.rows();
   contestant->forward(data.forward_tensors());
   if (has_forward(options.pass)) result.errors = check.forward(data.forward_tensors());
@@ -155,9 +157,10 @@ void print_result_json(const BenchOptions& options, const Problem& p, const Benc
                  {"value_dim", p.value_dim},
                  {"dtype", dtype_name(p.dtype)},
                  {"mask", p.mask.text()},
+                 {"score", p.score.text()},
                  {"scale", *p.scale},
                  {"same_bits_as_prefill", p.same_bits_as_prefill},
-                 {"pairs", visible_pairs(p)},
+                 {"pairs", visible_pairs(p, step_of(p, options.problem.tables))},
                  {"seed", options.seed},
                  {"isa", r.isa},
                  {"threads", r.threads},

@@ -6,8 +6,9 @@
 
 #include "base/dtype.h"
 #include "base/random.h"
+#include "cli/problem_options.h"
+#include "engine/head_tiles.h"
 #include "engine/work.h"
-#include "problem/mask.h"
 #include "schedule/io_model.h"
 #include "tilewise/executor.h"
 
@@ -53,21 +54,26 @@ io_model::Sizes sizes_of(const Problem& p) {
 
 }  // namespace
 
-int64_t visible_pairs(const Problem& problem) {
-  const Band band =
-      detail::band_of(problem.mask, problem.max_query_length, problem.max_kv_length, 0, 0);
-  return detail::visible_pairs(band, problem.max_query_length, problem.max_kv_length);
+int64_t visible_pairs(const Problem& problem, const Step& step) {
+  return count_visible_pairs(problem.mask, step, problem.query_heads);
 }
 
-double forward_flops(const Problem& problem) {
-  return static_cast<double>(io_model::forward_flops(sizes_of(problem), visible_pairs(problem)));
+double forward_flops(const Problem& problem, const Step& step) {
+  return static_cast<double>(
+      io_model::forward_flops(sizes_of(problem), visible_pairs(problem, step)));
 }
 
-double backward_flops(const Problem& problem) {
-  return static_cast<double>(io_model::backward_flops(sizes_of(problem), visible_pairs(problem)));
+double backward_flops(const Problem& problem, const Step& step) {
+  return static_cast<double>(
+      io_model::backward_flops(sizes_of(problem), visible_pairs(problem, step)));
 }
 
-BenchData::BenchData(const Problem& problem, uint64_t seed, bool with_backward) {
+double forward_flops(const Problem& problem) { return forward_flops(problem, step_of(problem)); }
+double backward_flops(const Problem& problem) { return backward_flops(problem, step_of(problem)); }
+
+BenchData::BenchData(const Problem& problem, uint64_t seed, bool with_backward,
+                     const std::vector<NamedTensor>& tables) {
+  tensors_.tables = tables;
   const Problem& p = problem;
   const auto draw = [&](const Shape& shape, uint64_t tensor) {
     return keep(normal_array(p.dtype, shape, seed, tensor), tensor_bytes_);
@@ -105,13 +111,14 @@ void BenchData::add_results(const Problem& p, bool with_backward) {
   tensors_.grad_value = keep(io::Array(p.dtype, key_shape(p, p.value_dim)), tensor_bytes_);
 }
 
-ForwardTensors BenchData::forward_tensors() const noexcept {
+ForwardTensors BenchData::forward_tensors() const {
   return {.query = tensors_.query,
           .key = tensors_.key,
           .value = tensors_.value,
           .bias = {},
           .output = tensors_.output,
-          .logsumexp = tensors_.logsumexp};
+          .logsumexp = tensors_.logsumexp,
+          .tables = tensors_.tables};
 }
 
 }  // namespace tilewise::cli

@@ -30,10 +30,8 @@ int64_t list_bytes(const TileRowList& list) {
 
 class TilewiseContestant final : public Contestant {
  public:
-  TilewiseContestant(const Problem& problem, const PlanOptions& options)
-      : plan_(make_plan(problem, options)),
-        schedule_(plan_.schedule(step_of(problem))),
-        workspace_(plan_) {}
+  TilewiseContestant(const Problem& problem, const Step& step, const PlanOptions& options)
+      : plan_(make_plan(problem, options)), schedule_(plan_.schedule(step)), workspace_(plan_) {}
 
   void forward(const ForwardTensors& tensors) override {
     plan_.forward(schedule_, tensors, workspace_);
@@ -43,10 +41,14 @@ class TilewiseContestant final : public Contestant {
   }
   int64_t own_bytes() const noexcept override {
     const Schedule::Data& s = schedule_.data();
-    return static_cast<int64_t>(workspace_.bytes() +
-                                s.forward_order.size() * sizeof(s.forward_order[0])) +
-           list_bytes(s.forward_rows) + list_bytes(s.backward_rows_by_query) +
-           list_bytes(s.backward_rows_by_key);
+    auto bytes = static_cast<int64_t>(workspace_.bytes());
+    for (const std::vector<HeadTiles>* classes : {&s.forward_tiles, &s.backward_tiles}) {
+      for (const HeadTiles& tiles : *classes) {
+        bytes += list_bytes(tiles.by_query) + list_bytes(tiles.by_key) +
+                 static_cast<int64_t>(tiles.order.size() * sizeof(tiles.order[0]));
+      }
+    }
+    return bytes;
   }
   bool needs_logsumexp() const noexcept override { return true; }
   std::string isa() const override { return plan_.isa(); }
@@ -60,9 +62,9 @@ class TilewiseContestant final : public Contestant {
 
 class StandardContestant final : public Contestant {
  public:
-  StandardContestant(const Problem& problem, StandardForm form, bool with_backward,
-                     const PlanOptions& options)
-      : plan_(make_standard(problem, step_of(problem),
+  StandardContestant(const Problem& problem, const Step& step, StandardForm form,
+                     bool with_backward, const PlanOptions& options)
+      : plan_(make_standard(problem, step,
                             {.form = form,
                              .with_backward = with_backward,
                              .isa = options.isa,
@@ -99,7 +101,7 @@ void store_dense(const std::vector<double>& values, const Tensor& tensor) {
 
 class ReferenceContestant final : public Contestant {
  public:
-  explicit ReferenceContestant(const Problem& problem) : problem_(problem) {}
+  ReferenceContestant(const Problem& problem, const Step& step) : problem_(problem), step_(step) {}
 
   void forward(const ForwardTensors& tensors) override {
     const reference::Outputs out = reference::forward(inputs(tensors));
@@ -129,6 +131,9 @@ class ReferenceContestant final : public Contestant {
     in.key = tensors.key;
     in.value = tensors.value;
     in.mask = problem_.mask;
+    in.score = problem_.score;
+    in.step = step_;
+    in.tables = tensors.tables;
     in.scale = *problem_.scale;
     return in;
   }
@@ -138,6 +143,7 @@ class ReferenceContestant final : public Contestant {
   }
 
   Problem problem_;
+  Step step_;
   int64_t own_bytes_ = 0;
 };
 
@@ -163,20 +169,31 @@ int64_t matrix_bytes(const Problem& problem) {
 }
 
 std::unique_ptr<Contestant> make_contestant(Implementation implementation, const Problem& problem,
-                                            bool with_backward, const PlanOptions& options) {
+                                            const Step& step, bool with_backward,
+                                            const PlanOptions& options) {
+  const auto standard = [&](StandardForm form) {
+    if (problem.score.expression() != nullptr) {
+      throw InvalidArgument(message("--impl", "value", implementation_name(implementation),
+                                    "tilewise or reference with --score"));
+    }
+    return std::make_unique<StandardContestant>(problem, step, form, with_backward, options);
+  };
   switch (implementation) {
     case Implementation::kTilewise:
-      return std::make_unique<TilewiseContestant>(problem, options);
+      return std::make_unique<TilewiseContestant>(problem, step, options);
     case Implementation::kReference:
-      return std::make_unique<ReferenceContestant>(problem);
+      return std::make_unique<ReferenceContestant>(problem, step);
     case Implementation::kStandard:
-      return std::make_unique<StandardContestant>(problem, StandardForm::kStandard, with_backward,
-                                                  options);
+      return standard(StandardForm::kStandard);
     case Implementation::kMegatron:
-      return std::make_unique<StandardContestant>(problem, StandardForm::kMegatron, with_backward,
-                                                  options);
+      return standard(StandardForm::kMegatron);
   }
   throw InternalError("no such implementation");
+}
+
+std::unique_ptr<Contestant> make_contestant(Implementation implementation, const Problem& problem,
+                                            bool with_backward, const PlanOptions& options) {
+  return make_contestant(implementation, problem, step_of(problem), with_backward, options);
 }
 
 }  // namespace tilewise::cli

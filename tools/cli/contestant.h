@@ -38,7 +38,12 @@ class Contestant {
 // What standard attention needs for forward and backward besides the tensors.
 [[nodiscard]] int64_t matrix_bytes(const Problem& problem);
 
-// problem: normalized; the lengths are its maxima. with_backward: memory for the backward is kept.
+// problem: normalized. with_backward: memory for the backward is kept.
+[[nodiscard]] std::unique_ptr<Contestant> make_contestant(Implementation implementation,
+                                                          const Problem& problem, const Step& step,
+                                                          bool with_backward,
+                                                          const PlanOptions& options);
+// The same for the problem's maxima and a mask without data.
 [[nodiscard]] std::unique_ptr<Contestant> make_contestant(Implementation implementation,
                                                           const Problem& problem,
                                                           bool with_backward,

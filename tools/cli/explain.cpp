@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -13,8 +15,8 @@
 #include "cli/problem_options.h"
 #include "engine/explain.h"
 #include "engine/plan_data.h"
+#include "expr/print.h"
 #include "schedule/io_model.h"
-#include "schedule/tile_counts.h"
 #include "tilewise/error.h"
 
 namespace tilewise::cli {
@@ -47,40 +49,58 @@ void set_pass(Options& options, const std::string& text) {
 struct Explained {
   explicit Explained(const ProblemOptions& options)
       : plan(make_plan(options.problem, options.plan)),
-        schedule(plan.schedule(step_of(plan.problem()))),
+        step(step_of(plan.problem(), options.tables)),
+        start(std::chrono::steady_clock::now()),
+        schedule(plan.schedule(step)),
+        plan_seconds(
+            std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()),
         shape(schedule.data().shape),
         sizes{shape.batch,     shape.query_heads, shape.kv_heads, shape.query_length,
-              shape.kv_length, shape.head_dim,    shape.value_dim},
-        by_query(count_tiles(schedule.data().forward_rows, shape.query_length, shape.kv_length)),
-        by_key(count_tiles(schedule.data().backward_rows_by_key, shape.kv_length,
-                           shape.query_length)) {
+              shape.kv_length, shape.head_dim,    shape.value_dim} {
     const std::string arithmetic = plan.data().kernel->arithmetic;
     const DType dtype = plan.problem().dtype;
     pairs_contracted = arithmetic == "bf16";
     converted = arithmetic == "fp32" && dtype != DType::kFloat32;
   }
 
+  // Of all heads, as if each class were that of all, weighted by its heads.
+  template <class WordsOf>
+  [[nodiscard]] int64_t sum_of_classes(const WordsOf& words_of) const {
+    const int64_t heads = std::max<int64_t>(shape.batch * shape.query_heads, 1);
+    int64_t sum = 0;
+    for (size_t i = 0; i < classes().size(); ++i) sum += words_of(i) * classes()[i].heads;
+    return sum / heads;
+  }
   // Q is always transposed. K and V are read where they lie, unless their elements are converted
   // or, in bf16, V is wanted in pairs of keys.
   [[nodiscard]] int64_t packed_forward() const {
-    return io_model::packed_forward(
-        sizes, by_query,
-        {.query = 1, .key = converted, .value = converted || pairs_contracted, .grad_output = 0});
+    return sum_of_classes([&](size_t i) {
+      return io_model::packed_forward(
+          sizes, forward_counts(schedule.data(), schedule.data().forward_tiles[i]),
+          {.query = 1, .key = converted, .value = converted || pairs_contracted, .grad_output = 0});
+    });
   }
   // K and V are always transposed. K, Q and dO are needed as rows too: converted ones are copied,
   // Q and dO once per use, and bf16 ones are wanted in pairs of rows.
   [[nodiscard]] int64_t packed_backward() const {
     const int64_t rows = converted ? 2 : pairs_contracted ? 1 : 0;
-    return io_model::packed_backward(
-        sizes, by_key, {.query = rows, .key = rows > 0 ? 2 : 1, .value = 1, .grad_output = rows});
+    return sum_of_classes([&](size_t i) {
+      return io_model::packed_backward(
+          sizes, backward_counts(schedule.data(), schedule.data().backward_tiles[i]),
+          {.query = rows, .key = rows > 0 ? 2 : 1, .value = 1, .grad_output = rows});
+    });
+  }
+  [[nodiscard]] const std::vector<HeadClass>& classes() const {
+    return schedule.data().heads.classes;
   }
 
   Plan plan;
+  Step step;
+  std::chrono::steady_clock::time_point start;
   Schedule schedule;
+  double plan_seconds;
   AttentionShape shape;
   io_model::Sizes sizes;
-  TileCounts by_query;
-  TileCounts by_key;
   bool pairs_contracted = false;
   bool converted = false;
 };
@@ -89,20 +109,51 @@ Json words_json(const io_model::Words& words) {
   return {{"read", words.read}, {"written", words.written}, {"total", words.total()}};
 }
 
-Json tiles_json(const TileCounts& counts, int64_t tile_queries, int64_t tile_keys) {
-  return {{"tile_queries", tile_queries},
-          {"tile_keys", tile_keys},
-          {"tiles_full", counts.full},
-          {"tiles_partial", counts.partial},
-          {"tiles_empty", counts.empty()}};
+// Tiles of every distinct head class, and together.
+struct Tiles {
+  int64_t full = 0, partial = 0, empty = 0;
+  Json classes = Json::array();
+};
+Tiles count_classes(const Explained& x, bool is_forward) {
+  Tiles sum;
+  const Schedule::Data& data = x.schedule.data();
+  for (size_t i = 0; i < x.classes().size(); ++i) {
+    const TileCounts counts = is_forward ? forward_counts(data, data.forward_tiles[i])
+                                         : backward_counts(data, data.backward_tiles[i]);
+    sum.full += counts.full;
+    sum.partial += counts.partial;
+    sum.empty += counts.empty();
+    const HeadClass& one = x.classes()[i];
+    Json partial_because = Json::array();
+    for (const expr::OpenPart& part :
+         (is_forward ? data.forward_tiles : data.backward_tiles)[i].open_parts)
+      partial_because.push_back({{"part", expr::print(part.part)}, {"tiles", part.tiles}});
+    sum.classes.push_back({{"batch", one.batch},
+                           {"head", one.head},
+                           {"heads", one.heads},
+                           {"pairs", one.pairs.pairs},
+                           {"pairs_are_exact", one.pairs.is_exact},
+                           {"tiles_full", counts.full},
+                           {"tiles_partial", counts.partial},
+                           {"tiles_empty", counts.empty()},
+                           {"partial_because", partial_because}});
+  }
+  return sum;
+}
+
+Json tiles_json(const Tiles& tiles, int64_t tile_queries, int64_t tile_keys) {
+  return {{"tile_queries", tile_queries}, {"tile_keys", tile_keys},
+          {"tiles_full", tiles.full},     {"tiles_partial", tiles.partial},
+          {"tiles_empty", tiles.empty},   {"classes", tiles.classes}};
 }
 
 Json forward_json(const Explained& x) {
   const Schedule::Data& data = x.schedule.data();
-  Json object = tiles_json(x.by_query, data.geometry.query_tile, data.geometry.key_tile);
+  Json object =
+      tiles_json(count_classes(x, true), data.geometry.query_tile, data.geometry.key_tile);
   object.update(
       {{"flops", io_model::forward_flops(x.sizes, data.pairs)},
-       {"words", words_json(io_model::tiled_forward(x.sizes, x.by_query))},
+       {"words", words_json(forward_words(data))},
        {"packed_words", x.packed_forward()},
        {"standard_words", words_json(io_model::standard_forward(x.sizes))},
        {"workers", data.forward_workers},
@@ -115,10 +166,9 @@ Json forward_json(const Explained& x) {
 Json backward_json(const Explained& x) {
   const Schedule::Data& data = x.schedule.data();
   const BackwardLayout& layout = data.backward;
-  Json object =
-      tiles_json(x.by_key, data.geometry.backward_query_tile, data.geometry.backward_key_tile);
-  const io_model::Words words =
-      io_model::tiled_backward_prepare(x.sizes) + io_model::tiled_backward(x.sizes, x.by_key);
+  Json object = tiles_json(count_classes(x, false), data.geometry.backward_query_tile,
+                           data.geometry.backward_key_tile);
+  const io_model::Words words = backward_words(data);
   object.update({{"flops", io_model::backward_flops(x.sizes, data.pairs)},
                  {"words", words_json(words)},
                  {"packed_words", x.packed_backward()},
@@ -139,6 +189,10 @@ Json backward_json(const Explained& x) {
 
 void print_explained_json(const Options& options, const Explained& x) {
   const Problem& p = x.plan.problem();
+  const Schedule::Data& data = x.schedule.data();
+  const Tiles tiles = count_classes(x, true);
+  const double possible = static_cast<double>(x.shape.batch * x.shape.query_heads) *
+                          static_cast<double>(x.shape.query_length * x.shape.kv_length);
   Json object = {{"batch", p.max_batch},
                  {"heads", p.query_heads},
                  {"kv_heads", p.kv_heads},
@@ -148,12 +202,21 @@ void print_explained_json(const Options& options, const Explained& x) {
                  {"value_dim", p.value_dim},
                  {"dtype", dtype_name(p.dtype)},
                  {"mask", p.mask.text()},
+                 {"score", p.score.text()},
                  {"scale", *p.scale},
                  {"isa", x.plan.isa()},
                  {"arithmetic", x.plan.data().kernel->arithmetic},
                  {"threads", x.plan.threads()},
                  {"tuning", x.plan.data().tiles.tuning},
-                 {"pairs", x.schedule.data().pairs},
+                 {"pairs", data.pairs},
+                 {"pairs_are_exact", data.heads.pairs_are_exact()},
+                 {"density", possible > 0 ? static_cast<double>(data.pairs) / possible : 0},
+                 {"plan_ms", x.plan_seconds * 1e3},
+                 {"tile_queries", data.geometry.query_tile},
+                 {"tile_keys", data.geometry.key_tile},
+                 {"tiles_full", tiles.full},
+                 {"tiles_partial", tiles.partial},
+                 {"tiles_empty", tiles.empty},
                  {"workspace_bytes", x.plan.workspace_bytes()}};
   if (options.forward) object["forward"] = forward_json(x);
   if (options.backward) object["backward"] = backward_json(x);

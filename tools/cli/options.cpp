@@ -30,22 +30,6 @@ void add_dtype(CLI::App& app, const std::function<void(DType)>& set, const std::
 
 }  // namespace
 
-void add_mask(CLI::App& app, Mask& mask) {
-  const auto set = [&mask](const std::string& text) {
-    try {
-      mask = mask_from_text(text);
-    } catch (const InvalidArgument& error) {
-      throw InvalidArgument(std::string("--mask: ") + error.what());
-    }
-  };
-  app.add_option_function<std::string>(
-         "--mask", set,
-         with_default("none, causal (last query aligned with last key), causal-top-left, or "
-                      "window:L,R (from L keys before to R after the aligned one)",
-                      mask.text()))
-      ->type_name("MASK");
-}
-
 void add_scale(CLI::App& app, std::optional<double>& scale) {
   app.add_option("--scale", scale, with_default("factor of the scores", "1/sqrt(head dim)"))
       ->type_name("X");

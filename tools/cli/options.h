@@ -13,7 +13,6 @@
 
 namespace tilewise::cli {
 
-void add_mask(CLI::App& app, Mask& mask);                     // --mask
 void add_scale(CLI::App& app, std::optional<double>& scale);  // --scale
 void add_dtype(CLI::App& app, DType& dtype);                  // --dtype
 void add_dtype(CLI::App& app, std::optional<DType>& dtype,    // --dtype, with the meaning of no

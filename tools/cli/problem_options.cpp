@@ -26,7 +26,7 @@ void add_problem(CLI::App& app, ProblemOptions& options) {
   number("--head-dim", problem.head_dim, "width of a query and a key")->required();
   number("--value-dim", problem.value_dim, "width of a value (default: as --head-dim)");
   add_dtype(app, problem.dtype);
-  add_mask(app, problem.mask);
+  add_rules(app, problem.mask, problem.score, options.tables);
   add_scale(app, problem.scale);
   app.add_flag("--same-bits-as-prefill", problem.same_bits_as_prefill,
                "up to 16 queries: no chunks of keys, at most batch * kv heads threads");
@@ -34,11 +34,12 @@ void add_problem(CLI::App& app, ProblemOptions& options) {
   add_threads(app, options.plan.threads);
 }
 
-Step step_of(const Problem& problem) {
+Step step_of(const Problem& problem, const Tables& tables) {
   Step step;
   step.batch = problem.max_batch;
   step.query_length = problem.max_query_length;
   step.kv_length = problem.max_kv_length;
+  tables.give(step);
   return step;
 }
 

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "cli/tables.h"
 #include "tilewise/plan.h"
 #include "tilewise/problem.h"
 
@@ -14,13 +15,14 @@ namespace tilewise::cli {
 struct ProblemOptions {
   Problem problem;
   PlanOptions plan;
+  Tables tables;
 };
 
-// --batch --heads --kv-heads --seq --kv-seq --head-dim --value-dim --dtype --mask --scale
-// --same-bits-as-prefill --isa --threads. --seq and --head-dim are required.
+// --batch --heads --kv-heads --seq --kv-seq --head-dim --value-dim --dtype --mask --score --table
+// --scalar --scale --same-bits-as-prefill --isa --threads. --seq and --head-dim are required.
 void add_problem(CLI::App& app, ProblemOptions& options);
 
 // The one step of the problem.
-[[nodiscard]] Step step_of(const Problem& problem);
+[[nodiscard]] Step step_of(const Problem& problem, const Tables& tables = {});
 
 }  // namespace tilewise::cli

@@ -47,12 +47,15 @@ class Launcher {
     launch_.value = tensors.value;
     launch_.output = tensors.output;
     launch_.logsumexp = tensors.logsumexp;
-    rows_ = tile_rows_by_query(data.band, data.shape.query_length, data.shape.kv_length, query_tile,
-                               key_tile);
-    mask_ = data.forward_mask;
-    mask_.by_query = rows_.view();
+    expr::TileGrid grid = grid_of(data.step);
+    grid.tile_queries = query_tile;
+    grid.tile_keys = key_tile;
+    tiles_ = make_head_tiles(plan.problem().mask,
+                             expr::classify(data.heads.classes[0].mask, data.mask_values, grid),
+                             data.mask_values, grid, plan.data().programs, Direction::kForward);
+    mask_ = tiles_.view();
     launch_.mask_classes = &mask_;
-    launch_.class_of_head = data.class_of_head.data();
+    launch_.class_of_head = data.heads.class_of_head.data();
     const int64_t bytes = kernel_.forward_scratch_bytes(launch_.shape, launch_.geometry, {});
     stride_ = round_up(bytes, 64);
     scratch_.reset(static_cast<std::byte*>(
@@ -76,7 +79,7 @@ class Launcher {
     const AttentionShape& s = launch_.shape;
     return io_model::tiled_forward({s.batch, s.query_heads, s.kv_heads, s.query_length, s.kv_length,
                                     s.head_dim, s.value_dim},
-                                   count_tiles(rows_, s.query_length, s.kv_length))
+                                   count_tiles(tiles_.by_query, s.query_length, s.kv_length))
         .total();
   }
   const Geometry& geometry() const { return launch_.geometry; }
@@ -86,7 +89,7 @@ class Launcher {
   Executor& executor_;
   int threads_;
   ForwardLaunch launch_{};
-  TileRowList rows_;
+  HeadTiles tiles_;
   MaskClass mask_{};
   int64_t stride_ = 0;
   std::unique_ptr<std::byte, FreeAligned> scratch_;

@@ -9,6 +9,7 @@
 #include "base/dtype.h"
 #include "base/message.h"
 #include "cli/accuracy.h"
+#include "cli/problem_options.h"
 #include "cli/race.h"
 #include "cli/report_sections.h"
 #include "io/safetensors.h"
@@ -183,7 +184,7 @@ Json report_input(ReportContext& context, const ReportInput& input) {
   for (const DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat16, DType::kFloat64}) {
     context.progress->stage(std::string("exactness, ") + dtype_name(dtype));
     const Problem problem = problem_of(input, dtype);
-    const AccuracyCheck check(problem, context.seed);
+    const AccuracyCheck check(problem, step_of(problem), context.seed);
     if (dtype == DType::kFloat64 && !check.is_whole()) {
       context.not_run.push_back({{"section", "input"},
                                  {"dtype", "fp64"},

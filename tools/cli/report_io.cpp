@@ -47,17 +47,17 @@ void count_tilewise(ReportContext& context, const Mask& mask, int64_t length, Js
   const io_model::Sizes sizes = sizes_of(length);
 
   io_model::Counter forward;
-  io_model::walk_forward(sizes, data.forward_rows.view(), tiles.query_tile, tiles.key_tile,
-                         forward);
-  const TileCounts by_query = count_tiles(data.forward_rows, length, length);
+  io_model::walk_forward(sizes, data.forward_tiles[0].by_query.view(), tiles.query_tile,
+                         tiles.key_tile, forward);
+  const TileCounts by_query = count_tiles(data.forward_tiles[0].by_query, length, length);
   results.push_back(count_json(mask, length, Implementation::kTilewise, "forward",
                                io_model::tiled_forward(sizes, by_query), forward));
 
   io_model::Counter backward;
   io_model::walk_backward_prepare(sizes, backward);
-  io_model::walk_backward(sizes, data.backward_rows_by_key.view(), tiles.backward_query_tile,
+  io_model::walk_backward(sizes, data.backward_tiles[0].by_key.view(), tiles.backward_query_tile,
                           tiles.backward_key_tile, backward);
-  const TileCounts by_key = count_tiles(data.backward_rows_by_key, length, length);
+  const TileCounts by_key = count_tiles(data.backward_tiles[0].by_key, length, length);
   results.push_back(count_json(
       mask, length, Implementation::kTilewise, "backward",
       io_model::tiled_backward_prepare(sizes) + io_model::tiled_backward(sizes, by_key), backward));
@@ -67,7 +67,8 @@ void count_tilewise(ReportContext& context, const Mask& mask, int64_t length, Js
 void count_standard(const Mask& mask, int64_t length, Json& results) {
   const io_model::Sizes sizes = sizes_of(length);
   for (const Implementation form : {Implementation::kStandard, Implementation::kMegatron}) {
-    const int64_t separate = form == Implementation::kStandard && mask.rule() != nullptr ? 1 : 0;
+    const int64_t separate =
+        form == Implementation::kStandard && mask.expression() != nullptr ? 1 : 0;
     io_model::Counter forward, backward;
     io_model::walk_standard_forward(sizes, separate, forward);
     io_model::walk_standard_backward(sizes, 0, backward);

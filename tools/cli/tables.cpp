@@ -118,7 +118,31 @@ Tensor table_tensor(const io::Array& array) {
   return Tensor::bhsd(array.data(), *array.dtype(), shape[0], shape[1], shape[2], shape[3]);
 }
 
-void add_tables(CLI::App& app, Tables& tables) {
+void add_rules(CLI::App& app, Mask& mask, Score& score, Tables& tables) {
+  const auto named = [](const char* option, const auto& read) {
+    return [option, read](const std::string& text) {
+      try {
+        read(text);
+      } catch (const InvalidArgument& error) {
+        throw InvalidArgument(std::string(option) + ": " + error.what());
+      }
+    };
+  };
+  app.add_option_function<std::string>(
+         "--mask",
+         named("--mask", [&mask](const std::string& text) { mask = mask_from_text(text); }),
+         "none, causal (last query aligned with last key), causal-top-left, window:L,R (from L "
+         "keys before to R after the aligned one), any rule of docs/rules.md "
+         "(@longformer:window=512,global=16), or an expression (k <= q and doc[q] == doc[k]) "
+         "(default: " +
+             mask.text() + ")")
+      ->type_name("MASK");
+  app.add_option_function<std::string>(
+         "--score",
+         named("--score", [&score](const std::string& text) { score = score_from_text(text); }),
+         "what the softmax sees of s = scale q.k: a rule (@softcap:cap=30) or an expression "
+         "(s - slope[h] * (q - k)) (default: s)")
+      ->type_name("SCORE");
   const auto add = [&app](const char* name, const char* type, const char* text, auto set) {
     app.add_option_function<std::vector<std::string>>(
            name,

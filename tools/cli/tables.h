@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Data for the names in masks and scores: --table name=FILE:tensor, --scalar name=value.
+// Masks and scores, and the data for the names in them: --mask, --score, --table name=FILE:tensor,
+// --scalar name=value.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -38,6 +39,7 @@ class Tables {
 // A table of n axes as the last n axes of a tensor.
 [[nodiscard]] Tensor table_tensor(const io::Array& array);
 
-void add_tables(CLI::App& app, Tables& tables);
+// --mask, --score, --table, --scalar. In a score a table is of integers where its tensor is.
+void add_rules(CLI::App& app, Mask& mask, Score& score, Tables& tables);
 
 }  // namespace tilewise::cli
