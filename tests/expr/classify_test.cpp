@@ -4,14 +4,16 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cmath>
+#include <limits>
 #include <string>
+#include <vector>
 
 #include "expr/mask_zoo.h"
 #include "expr/random_mask.h"
 #include "expr/specialise.h"
 #include "expr/truth.h"
 #include "expr/visible_pairs.h"
+#include "tilewise/error.h"
 
 namespace tilewise::expr {
 namespace {
@@ -61,11 +63,11 @@ TEST(Classify, RandomMasksAreRight) {
 struct Setting {
   int64_t tile, image_width;
 };
-class Zoo : public testing::TestWithParam<Setting> {};
+class ZooTiles : public testing::TestWithParam<Setting> {};
 
 // At least 97 % of the truly empty and full tiles of each mask are proved, with one exception:
 // distances of residues leave tiles open that only splitting would decide.
-TEST_P(Zoo, TilesAreRightAndProved) {
+TEST_P(ZooTiles, AreRightAndProved) {
   const auto [tile, image_width] = GetParam();
   const MaskZoo zoo(image_width);
   ASSERT_EQ(zoo.cases.size(), 28u);
@@ -73,7 +75,7 @@ TEST_P(Zoo, TilesAreRightAndProved) {
   for (const auto& entry : zoo.cases) {
     const Values& values = entry->builder.values;
     const MaskTiles tiles = tiles_of(entry->mask, values, grid);
-    const Truth truth(entry->mask, values, 0, 0, grid.box());
+    const Truth truth(RowEvaluator(entry->mask, values, 0, MaskZoo::kLength - 1), grid.box());
     const TilesAgainstTruth result = compare(tiles, truth, grid, values, 0, 0);
     EXPECT_EQ(result.problem, "") << entry->name;
     EXPECT_TRUE(tiles.within_budget);
@@ -84,7 +86,23 @@ TEST_P(Zoo, TilesAreRightAndProved) {
     EXPECT_EQ(by_key.visited(), tiles.rows.visited()) << entry->name;
   }
 }
-INSTANTIATE_TEST_SUITE_P(, Zoo, testing::Values(Setting{64, 48}, Setting{128, 32}));
+INSTANTIATE_TEST_SUITE_P(, ZooTiles, testing::Values(Setting{64, 48}, Setting{128, 32}));
+
+// The fast evaluator of the zoo's masks is the oracle, at a sample of pairs.
+TEST(Zoo, RowEvaluatorIsTheOracle) {
+  const MaskZoo zoo(48);
+  for (const auto& entry : zoo.cases) {
+    const Values& values = entry->builder.values;
+    ScalarEvaluator oracle(entry->mask, values);
+    RowEvaluator rows(entry->mask, values, 0, MaskZoo::kLength - 1);
+    for (int64_t q = 0; q < MaskZoo::kLength; q += 97) {
+      const std::vector<int64_t>& row = rows.row(q);
+      for (int64_t k = 0; k < MaskZoo::kLength; ++k)
+        ASSERT_EQ(row[static_cast<size_t>(k)] != 0, oracle.boolean({0, 0, q, k}))
+            << entry->name << ' ' << q << ' ' << k;
+    }
+  }
+}
 
 TEST(Classify, NoMaskIsOneFullRunPerRow) {
   const MaskTiles tiles = classify({}, {}, {1000, 700, 0, 0, 128, 64});
@@ -106,6 +124,13 @@ TEST(Classify, GridsWithoutPairs) {
   const MaskTiles no_keys = classify(causal, m.values, {300, 0, 0, 0, 128, 64});
   EXPECT_EQ(no_keys.rows.view().rows, 3);
   EXPECT_EQ(no_keys.rows.visited(), 0);
+}
+
+TEST(Classify, MoreTilesThanARunCanCount) {
+  const int64_t most = std::numeric_limits<int32_t>::max();
+  EXPECT_EQ(classify({}, {}, {1, most, 0, 0, 1, 1}).rows.visited(), most);
+  EXPECT_THROW(classify({}, {}, {1, most + 1, 0, 0, 1, 1}), InvalidArgument);
+  EXPECT_THROW(classify({}, {}, {2 * most + 1, 1, 0, 0, 2, 1}), InvalidArgument);
 }
 
 TEST(Classify, ConstantMasks) {
