@@ -121,7 +121,7 @@ TEST(Classify, GridsWithoutPairs) {
   MaskBuilder m;
   const Expression causal = m.expression(m.q() >= m.k());
   EXPECT_EQ(classify(causal, m.values, {0, 700, 0, 0, 128, 64}).rows.view().rows, 0);
-  const MaskTiles no_keys = classify(causal, m.values, {300, 0, 0, 0, 128, 64});
+  const MaskTiles no_keys = tiles_of(causal, m.values, {300, 0, 0, 0, 128, 64});
   EXPECT_EQ(no_keys.rows.view().rows, 3);
   EXPECT_EQ(no_keys.rows.visited(), 0);
 }
