@@ -197,6 +197,27 @@ TEST(Classify, RulesAreLimited) {
   EXPECT_EQ(compare(tiles, truth, grid, m.values, 0, 0).problem, "");
 }
 
+// A strip of tiles is partial as a whole only if each of its tiles is.
+TEST(Classify, StripsKeepTheirEmptyAndFullTiles) {
+  MaskBuilder m;
+  std::vector<int32_t> marked(4096);
+  marked[700] = 1;
+  const auto table = int_table(marked);
+  const Term is_marked = m.look_up("marked", table, {m.q()}) == 1, stripe = m.k() % 1024 < 512;
+  const TileGrid grid{4096, 4096, 0, 0, 128, 128};
+  const MaskTiles some = tiles_of(m.expression(is_marked && stripe), m.values, grid);
+  EXPECT_EQ(some.rows.visited(), 16);
+  const MaskTiles most = tiles_of(m.expression(!is_marked || stripe), m.values, grid);
+  int64_t partial = 0;
+  for (const TileRun& run : most.rows.runs)
+    partial += run.kind == TileKind::kPartial ? run.last - run.first : 0;
+  EXPECT_EQ(partial, 16);
+  EXPECT_EQ(most.rows.visited(), 32 * 32);
+  const MaskTiles row = tiles_of(m.expression(is_marked), m.values, grid);
+  EXPECT_EQ(row.rows.visited(), 32);
+  EXPECT_EQ(row.rows.runs.size(), 1u);
+}
+
 // A mask that no interval decides, on a grid of 67 million tiles: the budget ends it.
 TEST(Classify, BudgetEndsAHostileMask) {
   MaskBuilder m;
