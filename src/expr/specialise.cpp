@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "expr/specialise.h"
 
-#include "expr/simplify.h"
+#include "expr/rewrite.h"
 
 namespace tilewise::expr {
 namespace {

@@ -6,7 +6,7 @@
 #include "expr/eval_scalar.h"
 #include "expr/mask_builder.h"
 #include "expr/random_mask.h"
-#include "expr/simplify.h"
+#include "expr/rewrite.h"
 
 namespace tilewise::expr {
 namespace {
