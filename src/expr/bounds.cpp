@@ -61,6 +61,7 @@ RealInterval Bounds::real(int32_t node) const {
 
 void check_bound(const Expression& expression, const Values& values, const Domain& domain,
                  const char* operation) {
+  if (domain.box.is_empty()) return;
   const Graph& graph = *expression.graph;
   const Bounds bounds(expression, values, domain);
   for (int32_t i = 0; i <= expression.root; ++i) {
@@ -77,6 +78,7 @@ void check_bound(const Expression& expression, const Values& values, const Domai
 }
 
 bool fits_32_bits(const Expression& expression, const Values& values, const Domain& domain) {
+  if (domain.box.is_empty()) return true;
   const Bounds bounds(expression, values, domain);
   for (int32_t i = 0; i <= expression.root; ++i) {
     if (!bounds.has(i) || expression.graph->node(i).type != Type::kInt) continue;

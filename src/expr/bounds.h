@@ -13,6 +13,7 @@ namespace tilewise::expr {
 // Pairs: global positions, all four inclusive.
 struct Box {
   int64_t q0 = 0, q1 = 0, k0 = 0, k1 = 0;
+  [[nodiscard]] bool is_empty() const { return q0 > q1 || k0 > k1; }
 };
 
 // Where an expression is asked.
@@ -21,7 +22,8 @@ struct Domain {
   Box box;
 };
 
-// Contains, for every node that the root depends on, every value at a point of the domain.
+// Contains, for every node that the root depends on, every value at a point of the domain, which is
+// not empty.
 class Bounds {
  public:
   Bounds(const Expression& expression, const Values& values, const Domain& domain);

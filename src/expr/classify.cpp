@@ -3,9 +3,13 @@
 
 #include <algorithm>
 #include <bit>
+#include <limits>
+#include <string>
 
+#include "base/message.h"
 #include "expr/axis_bounds.h"
 #include "expr/tile_row_builder.h"
+#include "tilewise/error.h"
 
 namespace tilewise::expr {
 namespace {
@@ -269,6 +273,15 @@ class Descent {
   int64_t batches_left_;
 };
 
+void require_countable(const char* argument, int64_t length, int64_t tile, int64_t tiles) {
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  if (tiles <= kMost) return;
+  throw InvalidArgument(
+      message("classify", argument, std::to_string(length),
+              "at most " + std::to_string(kMost) + " tiles of " + std::to_string(tile),
+              "use larger tiles"));
+}
+
 // Every tile of one kind.
 MaskTiles uniform_tiles(const TileGrid& grid, TileKind kind) {
   MaskTiles tiles;
@@ -285,6 +298,8 @@ MaskTiles uniform_tiles(const TileGrid& grid, TileKind kind) {
 
 MaskTiles classify(const Expression& mask, const Values& values, const TileGrid& grid,
                    const DescentBudget& budget) {
+  require_countable("queries", grid.queries, grid.tile_queries, grid.rows());
+  require_countable("keys", grid.keys, grid.tile_keys, grid.columns());
   if (!mask.graph) return uniform_tiles(grid, TileKind::kFull);
   const bool is_constant = mask.node().is_const();
   if (grid.rows() == 0 || grid.columns() == 0 || is_constant) {

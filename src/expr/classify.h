@@ -28,7 +28,8 @@ struct DescentBudget {
   int64_t steps = int64_t{1} << 27;
 };
 
-// The mask is specialised for the grid's box. One without a graph is true everywhere.
+// The mask is specialised for the grid's box. One without a graph is true everywhere. Throws
+// InvalidArgument if rows or columns of tiles exceed what a TileRun can count.
 [[nodiscard]] MaskTiles classify(const Expression& mask, const Values& values, const TileGrid& grid,
                                  const DescentBudget& budget = {});
 

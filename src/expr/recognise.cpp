@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "expr/simplify.h"
+#include "expr/rewrite.h"
 
 namespace tilewise::expr {
 namespace {

@@ -4,7 +4,7 @@
 //
 // Normal form, so that equal meaning hashes alike where that is cheap: constants folded, and to the
 // right of + and *; x - c as x + (-c); operands of commutative operators in an order that depends
-// on their structure alone; not moved inwards to the leaves; integer < with a constant as <=.
+// on their structure alone; integer < with a constant as <=.
 #pragma once
 
 #include <cstdint>
@@ -51,19 +51,5 @@ class Simplifier {
   Graph& graph_;
   std::vector<uint64_t> hash_;  // of every node's structure
 };
-
-// What a rewrite knows of the source's nodes beyond algebra.
-class Replacement {
- public:
-  virtual ~Replacement() = default;
-  // A node, made by the simplifier, that the node of the source is equal to; -1: none.
-  virtual int32_t replace(int32_t index, const Node& node, Simplifier& simplifier) const = 0;
-  // The operand (a node of the source, of the same type) that it is equal to; -1: none.
-  [[nodiscard]] virtual int32_t alias(int32_t /*index*/, const Node& /*node*/) const { return -1; }
-};
-
-// A new graph with the symbols of the source, in their order, so that the same Values fit.
-[[nodiscard]] Expression rewrite(const Expression& source, const Replacement& replacement);
-[[nodiscard]] Expression simplify(const Expression& source);
 
 }  // namespace tilewise::expr

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "expr/specialise.h"
 
-#include "expr/simplify.h"
+#include "expr/rewrite.h"
 
 namespace tilewise::expr {
 namespace {
@@ -97,6 +97,7 @@ class Decided : public Replacement {
 Expression specialise(const Expression& expression, const Values& values, int64_t batch,
                       int64_t head, const Box& box) {
   const Expression bound = rewrite(expression, Constants(values, batch, head));
+  if (box.is_empty()) return bound;
   const Bounds bounds(bound, values, {{batch, batch}, {head, head}, box});
   return rewrite(bound, Decided(bounds));
 }

@@ -79,6 +79,16 @@ TEST(CheckBound, OnlyWhatIsUsed) {
   EXPECT_EQ(refusal(m.expression(m.q() >= m.k()), m.values, kDomain), "");
 }
 
+// Without pairs nothing is evaluated.
+TEST(CheckBound, NoPairs) {
+  MaskBuilder m;
+  const Domain empty{{0, 0}, {0, 0}, {0, -1, 0, 199}};
+  const Expression mask = m.expression(m.q() / m.integer(0) == m.q() * kMaxInt);
+  EXPECT_EQ(refusal(mask, m.values, empty), "");
+  EXPECT_NE(refusal(mask, m.values, kDomain), "");
+  EXPECT_TRUE(fits_32_bits(mask, m.values, empty));
+}
+
 TEST(Fits32Bits, CountsEveryInteger) {
   MaskBuilder m;
   const auto fits = [&](Term mask) { return fits_32_bits(m.expression(mask), m.values, kDomain); };

@@ -4,14 +4,16 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cmath>
+#include <limits>
 #include <string>
+#include <vector>
 
 #include "expr/mask_zoo.h"
 #include "expr/random_mask.h"
 #include "expr/specialise.h"
 #include "expr/truth.h"
 #include "expr/visible_pairs.h"
+#include "tilewise/error.h"
 
 namespace tilewise::expr {
 namespace {
@@ -61,11 +63,11 @@ TEST(Classify, RandomMasksAreRight) {
 struct Setting {
   int64_t tile, image_width;
 };
-class Zoo : public testing::TestWithParam<Setting> {};
+class ZooTiles : public testing::TestWithParam<Setting> {};
 
 // At least 97 % of the truly empty and full tiles of each mask are proved, with one exception:
 // distances of residues leave tiles open that only splitting would decide.
-TEST_P(Zoo, TilesAreRightAndProved) {
+TEST_P(ZooTiles, AreRightAndProved) {
   const auto [tile, image_width] = GetParam();
   const MaskZoo zoo(image_width);
   ASSERT_EQ(zoo.cases.size(), 28u);
@@ -73,7 +75,7 @@ TEST_P(Zoo, TilesAreRightAndProved) {
   for (const auto& entry : zoo.cases) {
     const Values& values = entry->builder.values;
     const MaskTiles tiles = tiles_of(entry->mask, values, grid);
-    const Truth truth(entry->mask, values, 0, 0, grid.box());
+    const Truth truth(RowEvaluator(entry->mask, values, 0, MaskZoo::kLength - 1), grid.box());
     const TilesAgainstTruth result = compare(tiles, truth, grid, values, 0, 0);
     EXPECT_EQ(result.problem, "") << entry->name;
     EXPECT_TRUE(tiles.within_budget);
@@ -84,7 +86,23 @@ TEST_P(Zoo, TilesAreRightAndProved) {
     EXPECT_EQ(by_key.visited(), tiles.rows.visited()) << entry->name;
   }
 }
-INSTANTIATE_TEST_SUITE_P(, Zoo, testing::Values(Setting{64, 48}, Setting{128, 32}));
+INSTANTIATE_TEST_SUITE_P(, ZooTiles, testing::Values(Setting{64, 48}, Setting{128, 32}));
+
+// The fast evaluator of the zoo's masks is the oracle, at a sample of pairs.
+TEST(Zoo, RowEvaluatorIsTheOracle) {
+  const MaskZoo zoo(48);
+  for (const auto& entry : zoo.cases) {
+    const Values& values = entry->builder.values;
+    ScalarEvaluator oracle(entry->mask, values);
+    RowEvaluator rows(entry->mask, values, 0, MaskZoo::kLength - 1);
+    for (int64_t q = 0; q < MaskZoo::kLength; q += 97) {
+      const std::vector<int64_t>& row = rows.row(q);
+      for (int64_t k = 0; k < MaskZoo::kLength; ++k)
+        ASSERT_EQ(row[static_cast<size_t>(k)] != 0, oracle.boolean({0, 0, q, k}))
+            << entry->name << ' ' << q << ' ' << k;
+    }
+  }
+}
 
 TEST(Classify, NoMaskIsOneFullRunPerRow) {
   const MaskTiles tiles = classify({}, {}, {1000, 700, 0, 0, 128, 64});
@@ -103,9 +121,16 @@ TEST(Classify, GridsWithoutPairs) {
   MaskBuilder m;
   const Expression causal = m.expression(m.q() >= m.k());
   EXPECT_EQ(classify(causal, m.values, {0, 700, 0, 0, 128, 64}).rows.view().rows, 0);
-  const MaskTiles no_keys = classify(causal, m.values, {300, 0, 0, 0, 128, 64});
+  const MaskTiles no_keys = tiles_of(causal, m.values, {300, 0, 0, 0, 128, 64});
   EXPECT_EQ(no_keys.rows.view().rows, 3);
   EXPECT_EQ(no_keys.rows.visited(), 0);
+}
+
+TEST(Classify, MoreTilesThanARunCanCount) {
+  const int64_t most = std::numeric_limits<int32_t>::max();
+  EXPECT_EQ(classify({}, {}, {1, most, 0, 0, 1, 1}).rows.visited(), most);
+  EXPECT_THROW(classify({}, {}, {1, most + 1, 0, 0, 1, 1}), InvalidArgument);
+  EXPECT_THROW(classify({}, {}, {2 * most + 1, 1, 0, 0, 2, 1}), InvalidArgument);
 }
 
 TEST(Classify, ConstantMasks) {
@@ -170,6 +195,27 @@ TEST(Classify, RulesAreLimited) {
   EXPECT_LE(tiles.rules.size(), 65u);
   const Truth truth(expression, m.values, 0, 0, grid.box());
   EXPECT_EQ(compare(tiles, truth, grid, m.values, 0, 0).problem, "");
+}
+
+// A strip of tiles is partial as a whole only if each of its tiles is.
+TEST(Classify, StripsKeepTheirEmptyAndFullTiles) {
+  MaskBuilder m;
+  std::vector<int32_t> marked(4096);
+  marked[700] = 1;
+  const auto table = int_table(marked);
+  const Term is_marked = m.look_up("marked", table, {m.q()}) == 1, stripe = m.k() % 1024 < 512;
+  const TileGrid grid{4096, 4096, 0, 0, 128, 128};
+  const MaskTiles some = tiles_of(m.expression(is_marked && stripe), m.values, grid);
+  EXPECT_EQ(some.rows.visited(), 16);
+  const MaskTiles most = tiles_of(m.expression(!is_marked || stripe), m.values, grid);
+  int64_t partial = 0;
+  for (const TileRun& run : most.rows.runs)
+    partial += run.kind == TileKind::kPartial ? run.last - run.first : 0;
+  EXPECT_EQ(partial, 16);
+  EXPECT_EQ(most.rows.visited(), 32 * 32);
+  const MaskTiles row = tiles_of(m.expression(is_marked), m.values, grid);
+  EXPECT_EQ(row.rows.visited(), 32);
+  EXPECT_EQ(row.rows.runs.size(), 1u);
 }
 
 // A mask that no interval decides, on a grid of 67 million tiles: the budget ends it.

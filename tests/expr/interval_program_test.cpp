@@ -177,6 +177,10 @@ TEST(IntervalProgram, StrictFactsRefineByExactlyOne) {
   EXPECT_EQ(on_box(x <= 5 && x + m.k() >= 5), kBoth);
   EXPECT_EQ(on_box(x > 4 && x + m.k() <= 4), kFalse);
   EXPECT_EQ(on_box(x >= 4 && x + m.k() <= 4), kBoth);
+  EXPECT_EQ(on_box(x < 5 && x + m.k() >= 4), kBoth);
+  EXPECT_EQ(on_box(x > 4 && x + m.k() <= 5), kBoth);
+  EXPECT_EQ(on_box(x >= 5 || x + m.k() < 4), kBoth);
+  EXPECT_EQ(on_box(x <= 4 || x + m.k() > 5), kBoth);
   EXPECT_EQ(on_box(x >= 5 || x + m.k() < 5), kTrue);  // where x >= 5 is false, x is 4 at most
   EXPECT_EQ(on_box(x > 5 || x + m.k() < 5), kBoth);
   EXPECT_EQ(on_box(x <= 4 || x + m.k() > 4), kTrue);

@@ -68,7 +68,7 @@ BUGS = {
     "constants of a difference are lost": (
         "simplify.cpp", "constant(wrap_add(at(left.operand[0]).immediate, c))",
         "constant(at(left.operand[0]).immediate)"),
-    "De Morgan keeps the connective": ("simplify.cpp", "node.op == Op::kAnd ? Op::kOr : Op::kAnd",
+    "De Morgan keeps the connective": ("rewrite.cpp", "node.op == Op::kAnd ? Op::kOr : Op::kAnd",
                                        "node.op"),
     "where swaps its arms": ("simplify.cpp", "at(condition).immediate != 0 ? a : b",
                              "at(condition).immediate != 0 ? b : a"),
@@ -119,7 +119,7 @@ BUGS = {
 
 # The tests of src/expr that judge these passes.
 TESTS = ("axis_bounds bounds classify interval_evaluate interval_program interval range_index "
-         "real_interval recognise simplify specialise tile_row_builder tile_rules "
+         "real_interval recognise rewrite simplify specialise tile_row_builder tile_rules "
          "visible_pairs").split()
 
 

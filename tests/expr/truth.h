@@ -8,23 +8,24 @@
 
 #include "expr/classify.h"
 #include "expr/eval_scalar.h"
+#include "expr/row_evaluator.h"
 
 namespace tilewise::expr {
 
 class Truth {
  public:
   Truth(const Expression& mask, const Values& values, int64_t batch, int64_t head, const Box& box)
-      : box_(box), rows_(box.q1 - box.q0 + 1), columns_(box.k1 - box.k0 + 1) {
+      : Truth(box) {
     ScalarEvaluator evaluator(mask, values);
-    visible_.reserve(static_cast<size_t>(rows_ * columns_));
-    sums_.assign(static_cast<size_t>((rows_ + 1) * (columns_ + 1)), 0);
-    for (int64_t i = 0; i < rows_; ++i) {
-      for (int64_t j = 0; j < columns_; ++j) {
-        const bool sees = evaluator.boolean({batch, head, box.q0 + i, box.k0 + j});
-        visible_.push_back(sees);
-        sum(i + 1, j + 1) = sum(i, j + 1) + sum(i + 1, j) - sum(i, j) + int64_t{sees};
-      }
-    }
+    fill([&](int64_t q, int64_t k) { return evaluator.boolean({batch, head, q, k}); });
+  }
+  // By the evaluator of rows.
+  Truth(RowEvaluator evaluator, const Box& box) : Truth(box) {
+    const std::vector<int64_t>* row = nullptr;
+    fill([&](int64_t q, int64_t k) {
+      if (k == box.k0) row = &evaluator.row(q);
+      return (*row)[static_cast<size_t>(k - box.k0)] != 0;
+    });
   }
   [[nodiscard]] bool at(int64_t q, int64_t k) const {
     return visible_[static_cast<size_t>((q - box_.q0) * columns_ + (k - box_.k0))];
@@ -43,6 +44,21 @@ class Truth {
   }
 
  private:
+  explicit Truth(const Box& box)
+      : box_(box), rows_(box.q1 - box.q0 + 1), columns_(box.k1 - box.k0 + 1) {}
+  template <class Sees>
+  void fill(const Sees& sees) {
+    visible_.reserve(static_cast<size_t>(rows_ * columns_));
+    sums_.assign(static_cast<size_t>((rows_ + 1) * (columns_ + 1)), 0);
+    for (int64_t i = 0; i < rows_; ++i) {
+      int64_t in_row = 0;
+      for (int64_t j = 0; j < columns_; ++j) {
+        visible_.push_back(sees(box_.q0 + i, box_.k0 + j));
+        in_row += int64_t{visible_.back()};
+        sum(i + 1, j + 1) = sum(i, j + 1) + in_row;
+      }
+    }
+  }
   int64_t& sum(int64_t i, int64_t j) { return sums_[static_cast<size_t>(i * (columns_ + 1) + j)]; }
   [[nodiscard]] int64_t sum(int64_t i, int64_t j) const {
     return sums_[static_cast<size_t>(i * (columns_ + 1) + j)];
