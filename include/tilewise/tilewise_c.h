@@ -51,6 +51,39 @@ typedef struct tilewise_tensor {
   int64_t strides[4];
 } tilewise_tensor;
 
+/* What a name in a mask or a score stands for (step.h). */
+typedef enum tilewise_integer_type {
+  TILEWISE_INT32 = 0,
+  TILEWISE_INT64 = 1,
+  TILEWISE_BOOL = 2 /* one byte */
+} tilewise_integer_type;
+
+/* Row-major without gaps. */
+typedef struct tilewise_integer_table {
+  size_t struct_size;
+  const char* name;
+  const void* data;
+  int32_t type; /* tilewise_integer_type */
+  int32_t rank; /* 1 to 4 */
+  int64_t shape[4];
+} tilewise_integer_table;
+
+typedef struct tilewise_scalar {
+  size_t struct_size;
+  const char* name;
+  int32_t is_real;
+  int32_t reserved; /* 0 */
+  int64_t integer;  /* read unless is_real */
+  double real;      /* read if is_real */
+} tilewise_scalar;
+
+/* A table of n axes is the last n axes of the tensor; those before have extent 1. */
+typedef struct tilewise_named_tensor {
+  size_t struct_size;
+  const char* name;
+  const tilewise_tensor* tensor;
+} tilewise_named_tensor;
+
 /* See problem.h. */
 typedef struct tilewise_problem {
   size_t struct_size;
@@ -95,6 +128,11 @@ typedef struct tilewise_step {
   int64_t key_offset;
   int64_t batch_offset;
   int64_t head_offset;
+  /* Of mask and score, copied; arrays of pointers. */
+  const tilewise_integer_table* const* tables;
+  size_t table_count;
+  const tilewise_scalar* const* scalars;
+  size_t scalar_count;
 } tilewise_step;
 
 /* Shapes and dtypes: plan.h. NULL where a tensor is optional and absent (bias, logsumexp). */
@@ -102,6 +140,8 @@ typedef struct tilewise_forward_tensors {
   size_t struct_size;
   const tilewise_tensor *query, *key, *value, *bias;
   const tilewise_tensor *output, *logsumexp;
+  const tilewise_named_tensor* const* tables; /* real tables of the score */
+  size_t table_count;
 } tilewise_forward_tensors;
 
 /* Optional: bias, grad_logsumexp, grad_bias. */
@@ -110,6 +150,10 @@ typedef struct tilewise_backward_tensors {
   const tilewise_tensor *query, *key, *value, *bias;
   const tilewise_tensor *output, *logsumexp, *grad_output, *grad_logsumexp;
   const tilewise_tensor *grad_query, *grad_key, *grad_value, *grad_bias;
+  const tilewise_named_tensor* const* tables;
+  size_t table_count;
+  const tilewise_named_tensor* const* grad_tables; /* optional, by the names of tables */
+  size_t grad_table_count;
 } tilewise_backward_tensors;
 
 typedef struct tilewise_attention_options {
@@ -121,6 +165,11 @@ typedef struct tilewise_attention_options {
   const char* isa;
   int32_t threads;
   int32_t same_bits_as_prefill;
+  const char* score;                           /* as in tilewise_problem */
+  const tilewise_integer_table* const* tables; /* as in tilewise_step */
+  size_t table_count;
+  const tilewise_scalar* const* scalars;
+  size_t scalar_count;
 } tilewise_attention_options;
 
 TILEWISE_API const char* tilewise_version(void);

@@ -90,13 +90,73 @@ tilewise::Tensor to_tensor(const tilewise_tensor* given, const char* operation, 
   return tensor;
 }
 
+const char* required_text(const char* text, const char* operation, const std::string& name) {
+  if (!text) throw InvalidArgument(message(operation, name, "NULL", "a name"));
+  return text;
+}
+
+// Calls add(struct, name for messages) for every struct of an array of pointers.
+template <class Struct, class Add>
+void for_each_struct(const Struct* const* list, size_t count, const char* operation,
+                     const char* name, const Add& add) {
+  if (count > 0 && !list)
+    throw InvalidArgument(message(operation, name, "NULL", std::to_string(count) + " pointers"));
+  for (size_t i = 0; i < count; ++i) {
+    const std::string element = std::string(name) + "[" + std::to_string(i) + "]";
+    add(known_part(list[i], operation, element.c_str()), element);
+  }
+}
+
+std::vector<tilewise::IntegerTable> to_tables(const tilewise_integer_table* const* list,
+                                              size_t count, const char* operation) {
+  std::vector<tilewise::IntegerTable> tables;
+  for_each_struct(list, count, operation, "tables",
+                  [&](const tilewise_integer_table& t, const std::string& name) {
+                    if (t.rank < 1 || t.rank > 4)
+                      throw InvalidArgument(
+                          message(operation, name + ".rank", std::to_string(t.rank), "1 to 4"));
+                    tables.push_back({required_text(t.name, operation, name + ".name"),
+                                      t.data,
+                                      static_cast<tilewise::IntegerType>(t.type),
+                                      {t.shape, t.shape + t.rank}});
+                  });
+  return tables;
+}
+
+std::vector<tilewise::NamedScalar> to_scalars(const tilewise_scalar* const* list, size_t count,
+                                              const char* operation) {
+  std::vector<tilewise::NamedScalar> scalars;
+  for_each_struct(
+      list, count, operation, "scalars", [&](const tilewise_scalar& s, const std::string& name) {
+        const std::string text = required_text(s.name, operation, name + ".name");
+        s.is_real ? scalars.emplace_back(text, s.real) : scalars.emplace_back(text, s.integer);
+      });
+  return scalars;
+}
+
+std::vector<tilewise::NamedTensor> to_named(const tilewise_named_tensor* const* list, size_t count,
+                                            const char* operation, const char* what) {
+  std::vector<tilewise::NamedTensor> tensors;
+  for_each_struct(list, count, operation, what,
+                  [&](const tilewise_named_tensor& t, const std::string& name) {
+                    tensors.push_back({required_text(t.name, operation, name + ".name"),
+                                       to_tensor(t.tensor, operation, name.c_str())});
+                  });
+  return tensors;
+}
+
 tilewise::ForwardTensors to_tensors(const tilewise_forward_tensors* given, const char* operation) {
   const tilewise_forward_tensors t = known_part(given, operation, "tensors");
   const auto get = [&](const tilewise_tensor* x, const char* name) {
     return to_tensor(x, operation, name);
   };
-  return {get(t.query, "query"), get(t.key, "key"),       get(t.value, "value"),
-          get(t.bias, "bias"),   get(t.output, "output"), get(t.logsumexp, "logsumexp")};
+  return {get(t.query, "query"),
+          get(t.key, "key"),
+          get(t.value, "value"),
+          get(t.bias, "bias"),
+          get(t.output, "output"),
+          get(t.logsumexp, "logsumexp"),
+          to_named(t.tables, t.table_count, operation, "tables")};
 }
 
 tilewise::BackwardTensors to_tensors(const tilewise_backward_tensors* given,
@@ -116,11 +176,17 @@ tilewise::BackwardTensors to_tensors(const tilewise_backward_tensors* given,
           get(t.grad_query, "grad_query"),
           get(t.grad_key, "grad_key"),
           get(t.grad_value, "grad_value"),
-          get(t.grad_bias, "grad_bias")};
+          get(t.grad_bias, "grad_bias"),
+          to_named(t.tables, t.table_count, operation, "tables"),
+          to_named(t.grad_tables, t.grad_table_count, operation, "grad_tables")};
 }
 
 tilewise::Mask to_mask(const char* text) {
   return text ? tilewise::mask_from_text(text) : tilewise::Mask();
+}
+
+tilewise::Score to_score(const char* text) {
+  return text ? tilewise::score_from_text(text) : tilewise::Score();
 }
 
 std::optional<double> to_scale(double scale) {
@@ -148,6 +214,9 @@ tilewise::AttentionOptions to_options(const tilewise_attention_options* given,
   const tilewise_attention_options o = known_part_or_default(given, operation, "options");
   tilewise::AttentionOptions options;
   options.mask = to_mask(o.mask);
+  options.score = to_score(o.score);
+  options.tables = to_tables(o.tables, o.table_count, operation);
+  options.scalars = to_scalars(o.scalars, o.scalar_count, operation);
   options.scale = to_scale(o.scale);
   options.query_offset = o.query_offset;
   options.key_offset = o.key_offset;
@@ -201,6 +270,7 @@ tilewise_status tilewise_plan_create(const tilewise_problem* problem,
     description.value_dim = p.value_dim;
     description.dtype = static_cast<tilewise::DType>(p.dtype);
     description.mask = to_mask(p.mask);
+    description.score = to_score(p.score);
     description.scale = to_scale(p.scale);
     description.has_bias = p.has_bias != 0;
     description.same_bits_as_prefill = p.same_bits_as_prefill != 0;
@@ -237,8 +307,15 @@ tilewise_status tilewise_schedule_create(const tilewise_plan* plan, const tilewi
     tilewise_schedule*& result = required(schedule, operation, "schedule");
     result = nullptr;
     const tilewise_step s = known_part(step, operation, "step");
-    const tilewise::Step copy{s.batch,      s.query_length, s.kv_length,  s.query_offset,
-                              s.key_offset, s.batch_offset, s.head_offset};
+    const tilewise::Step copy{s.batch,
+                              s.query_length,
+                              s.kv_length,
+                              s.query_offset,
+                              s.key_offset,
+                              s.batch_offset,
+                              s.head_offset,
+                              to_tables(s.tables, s.table_count, operation),
+                              to_scalars(s.scalars, s.scalar_count, operation)};
     result = new tilewise_schedule{required(plan, operation, "plan").plan.schedule(copy)};
   });
 }
