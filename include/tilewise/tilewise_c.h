@@ -96,10 +96,12 @@ typedef struct tilewise_problem {
   int64_t value_dim; /* 0: head_dim */
   int32_t dtype;     /* tilewise_dtype */
   int32_t has_bias;
-  const char* mask; /* a rule or an expression: docs/rules.md, docs/language.md; NULL: none */
+  const char* mask; /* a rule ("causal", "window:128,0", docs/rules.md) or an expression
+                       ("k <= q and doc[q] == doc[k]", docs/language.md); NULL: none */
   double scale;     /* 0: 1 / sqrt(head_dim) */
   int32_t same_bits_as_prefill;
-  int32_t reserved; /* 0 */
+  int32_t reserved;  /* 0 */
+  const char* score; /* likewise ("softcap:cap=30", "s - slope[h] * (q - k)"); NULL: s */
 } tilewise_problem;
 
 /* Calls task(task_context, w) once for every w in [0, workers) and returns when all calls returned.
