@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
-#include <sstream>
 
 #include "base/dtype.h"
 #include "base/message.h"
@@ -104,6 +103,10 @@ void read_bias(Case& c, const std::string& text) {
 }
 
 void read_mask(Case& c, const std::string& text) { c.mask = mask_from_text(text).text(); }
+void read_score(Case& c, const std::string& text) { c.score = score_from_text(text).text(); }
+std::string quoted(const std::string& text) {
+  return text.find(' ') == std::string::npos ? text : '"' + text + '"';
+}
 
 const std::vector<Field>& fields() {
   static const std::vector<Field> all = {
@@ -115,7 +118,8 @@ const std::vector<Field>& fields() {
       integer("d", &Case::head_dim, 1),
       integer("e", &Case::value_dim, 1),
       dtype("dtype", &Case::dtype),
-      {"mask", [](const Case& c) { return c.mask; }, read_mask},
+      {"mask", [](const Case& c) { return quoted(c.mask); }, read_mask},
+      {"score", [](const Case& c) { return quoted(c.score); }, read_score},
       real("scale", &Case::scale),
       integer("qoff", &Case::query_offset, 0),
       integer("koff", &Case::key_offset, 0),
@@ -151,10 +155,27 @@ std::string case_text(const Case& c) {
   return line;
 }
 
+// Separated by blanks, except inside of quotes, which are dropped.
+std::vector<std::string> words_of(const std::string& text) {
+  std::vector<std::string> words;
+  bool in_word = false, in_quotes = false;
+  for (const char c : text) {
+    if (c == '"') {
+      in_quotes = !in_quotes;
+    } else if (!in_quotes && (c == ' ' || c == '\t' || c == '\n' || c == '\r')) {
+      in_word = false;
+    } else {
+      if (!in_word) words.emplace_back();
+      in_word = true;
+      words.back() += c;
+    }
+  }
+  return words;
+}
+
 Case case_from_text(const std::string& text) {
   Case c;
-  std::istringstream words(text);
-  for (std::string word; words >> word;) {
+  for (const std::string& word : words_of(text)) {
     const size_t equals = word.find('=');
     const std::string name = word.substr(0, equals);
     const Field* found = nullptr;
@@ -188,7 +209,8 @@ std::vector<std::pair<std::string, std::string>> features(const Case& c) {
                               : c.query_length < c.kv_length  ? "n < m"
                                                               : "n > m";
   return {{"dtype", dtype_name(c.dtype)},
-          {"mask", c.mask.substr(0, c.mask.find(':'))},
+          {"mask", c.mask.find(' ') == std::string::npos ? c.mask.substr(0, c.mask.find(':'))
+                                                         : "an expression"},
           {"heads", group == 1        ? "one kv head each"
                     : c.kv_heads == 1 ? "multi-query"
                                       : "grouped"},

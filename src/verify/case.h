@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One problem with its data, as a line of text:
 //   b=2 hq=6 hkv=3 n=37 m=101 d=40 e=72 dtype=bf16 mask=window:7,0 bias=hk k=bshd~s seed=9
+// An expression stands in quotes: mask="k <= q and doc[q % 97] == doc[k % 97]".
 // What is left out has its default; the line says everything, so that a failure can be repeated.
 #pragma once
 
@@ -40,6 +41,7 @@ struct Case {
   int64_t head_dim = 1, value_dim = 1;
   DType dtype = DType::kFloat32;
   std::string mask = "none";
+  std::string score = "s";
   double scale = 0;  // 0: the default of Problem
   int64_t query_offset = 0, key_offset = 0;
   std::string bias = "none";  // axes that it has, the rest broadcasts: "k", "hk", "bhnk", ...

@@ -72,7 +72,11 @@ std::vector<double> dense(const Tensor& tensor) {
   return values;
 }
 
-CaseMemory::CaseMemory(const Case& c) : case_(c) {
+CaseMemory::CaseMemory(const Case& c)
+    : case_(c),
+      mask_(mask_from_text(c.mask)),
+      score_(score_from_text(c.score)),
+      data_(mask_, score_, c.seed) {
   const int64_t b = c.batch, n = c.query_length, m = c.kv_length;
   BackwardTensors& t = tensors_;
   if (c.is_packed) {
@@ -96,6 +100,14 @@ CaseMemory::CaseMemory(const Case& c) : case_(c) {
   t.grad_output = add("grad_output", inputs_, c.dtype, c.output, b, c.query_heads, n, c.value_dim);
   if (c.has_grad_logsumexp) {
     t.grad_logsumexp = add("grad_logsumexp", inputs_, wide(c.dtype), {}, b, c.query_heads, n, 1);
+  }
+  for (const CaseData::RealTable& table : data_.real_tables()) {
+    const int64_t rows = table.shape.size() > 1 ? table.shape[0] : 1;
+    const auto add_table = [&](const std::string& name, std::vector<Block>& blocks) {
+      return add(name, blocks, wide(c.dtype), {}, 1, 1, rows, table.shape.back());
+    };
+    t.tables.push_back({table.name, add_table(table.name, inputs_)});
+    t.grad_tables.push_back({table.name, add_table("grad_" + table.name, outputs_)});
   }
   t.output = add("output", outputs_, c.dtype, c.output, b, c.query_heads, n, c.value_dim);
   t.logsumexp = add("logsumexp", outputs_, wide(c.dtype), {}, b, c.query_heads, n, 1);
@@ -194,6 +206,7 @@ void CaseMemory::fill() {
   fill_tensor(t.value, normal(c.values == Values::kTiny ? tiny : 1));
   fill_tensor(t.grad_output, normal(1));
   if (c.has_grad_logsumexp) fill_tensor(t.grad_logsumexp, normal(1));
+  for (const NamedTensor& table : t.tables) fill_tensor(table.tensor, normal(1));
   if (c.bias != "none") {
     fill_tensor(t.bias, [&](auto...) {
       const double value = random.normal();
@@ -257,9 +270,19 @@ void CaseMemory::place_not_a_number() {
   }
 }
 
-ForwardTensors CaseMemory::forward_tensors() const noexcept {
+ForwardTensors CaseMemory::forward_tensors() const {
   const BackwardTensors& t = tensors_;
-  return {t.query, t.key, t.value, t.bias, t.output, t.logsumexp};
+  return {t.query, t.key, t.value, t.bias, t.output, t.logsumexp, t.tables};
+}
+
+Step CaseMemory::step() const {
+  Step step{.batch = case_.batch,
+            .query_length = case_.query_length,
+            .kv_length = case_.kv_length,
+            .query_offset = case_.query_offset,
+            .key_offset = case_.key_offset};
+  data_.add_to(step);
+  return step;
 }
 
 reference::Inputs CaseMemory::reference_inputs() const {
@@ -267,9 +290,11 @@ reference::Inputs CaseMemory::reference_inputs() const {
   in.query = tensors_.query, in.key = tensors_.key, in.value = tensors_.value;
   in.bias = tensors_.bias;
   in.grad_output = tensors_.grad_output, in.grad_logsumexp = tensors_.grad_logsumexp;
-  in.mask = mask_from_text(case_.mask);
+  in.mask = mask_;
+  in.score = score_;
+  in.step = step();
+  in.tables = tensors_.tables;
   in.scale = case_.scale > 0 ? case_.scale : 1 / std::sqrt(double(case_.head_dim));
-  in.step.query_offset = case_.query_offset, in.step.key_offset = case_.key_offset;
   return in;
 }
 

@@ -9,6 +9,7 @@
 #include "kernels/reference/reference.h"
 #include "tilewise/plan.h"
 #include "verify/case.h"
+#include "verify/case_data.h"
 #include "verify/guarded_memory.h"
 
 namespace tilewise::verify {
@@ -19,7 +20,8 @@ class CaseMemory {
 
   // Inputs and outputs, of forward and backward; absent ones have no data.
   [[nodiscard]] const BackwardTensors& tensors() const noexcept { return tensors_; }
-  [[nodiscard]] ForwardTensors forward_tensors() const noexcept;
+  [[nodiscard]] ForwardTensors forward_tensors() const;
+  [[nodiscard]] Step step() const;
   [[nodiscard]] reference::Inputs reference_inputs() const;
 
   void poison_outputs();
@@ -41,6 +43,9 @@ class CaseMemory {
   void place_not_a_number();
 
   Case case_;
+  Mask mask_;
+  Score score_;
+  CaseData data_;
   std::vector<Block> inputs_, outputs_;
   BackwardTensors tensors_;
 };

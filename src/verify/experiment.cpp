@@ -27,7 +27,7 @@ struct Expectation {
 };
 
 template <class Results>
-Expectation expect(const char* name, Result kind, const Tensor& tensor,
+Expectation expect(const std::string& name, Result kind, const Tensor& tensor,
                    const std::vector<double>& reference, const std::vector<Results>& naive,
                    std::vector<double> Results::*member) {
   Expectation result{name, kind, tensor, reference, {}};
@@ -110,6 +110,16 @@ struct Experiment::State {
     add_gradient("grad_key", t.grad_key, &Gradients::key);
     add_gradient("grad_value", t.grad_value, &Gradients::value);
     if (t.bias.data != nullptr) add_gradient("grad_bias", t.grad_bias, &Gradients::bias);
+    for (size_t i = 0; i < t.grad_tables.size(); ++i) {
+      struct One {
+        std::vector<double> values;
+      };
+      std::vector<One> ones;
+      for (const Gradients& one : naive_grad) ones.push_back({one.tables[i]});
+      backward_results.push_back(expect("grad_" + t.grad_tables[i].name, Result::kGradient,
+                                        t.grad_tables[i].tensor, grad.tables[i], ones,
+                                        &One::values));
+    }
   }
 
   Problem problem() const {
@@ -121,6 +131,7 @@ struct Experiment::State {
     problem.head_dim = c.head_dim, problem.value_dim = c.value_dim;
     problem.dtype = c.dtype;
     problem.mask = mask_from_text(c.mask);
+    problem.score = score_from_text(c.score);
     if (c.scale > 0) problem.scale = c.scale;
     problem.has_bias = c.bias != "none";
     problem.same_bits_as_prefill = c.same_bits_as_prefill;
@@ -159,11 +170,7 @@ Verdict Experiment::run(const std::string& isa, int threads, bool with_backward)
     options.isa = isa;
     options.threads = threads;
     const Plan plan = make_plan(state_->problem(), options);
-    const Schedule schedule = plan.schedule({.batch = c.batch,
-                                             .query_length = c.query_length,
-                                             .kv_length = c.kv_length,
-                                             .query_offset = c.query_offset,
-                                             .key_offset = c.key_offset});
+    const Schedule schedule = plan.schedule(state_->memory.step());
     const size_t bytes = (plan.workspace_bytes() + kAlignment - 1) / kAlignment * kAlignment;
     const GuardedMemory memory(bytes, c.flush);
     Workspace workspace(memory.data(), bytes);

@@ -4,8 +4,10 @@
 #include <cmath>
 #include <iterator>
 
+#include "expr/print.h"
 #include "tilewise/problem.h"
 #include "verify/case.h"
+#include "verify/random_expression.h"
 
 namespace tilewise::verify {
 namespace {
@@ -45,10 +47,27 @@ class Draw {
   }
 
   std::string mask(int64_t length) {
+    static constexpr const char* kExpressions[] = {
+        "(q + k) % 2 == 0 or k <= q",
+        "k <= q and doc[min(q, 96)] == doc[min(k, 96)]",
+        "doc[min(q, 96)] == doc[min(k, 96)]",
+        "abs(q - k) <= 17 or step[q % 7] > 9 or step[k % 7] > 20",
+        "layout[min(h, 3), min(k // 40, 4)] > 12",
+        "layout[min(q // 32, 3), min(k // 24, 4)] % 3 != 0",
+        "k <= q and (k < 4 or q - k <= window)",
+        "q // 37 == k // 37 and (h + b) % 3 != k % 3",
+        "tree[min(b, 1), min(q // 20, 5), k % 5] > 3",
+    };
     const double kind = random_.uniform();
-    if (kind < 0.30) return "none";
-    if (kind < 0.60) return "causal";
-    if (kind < 0.75) return "causal-top-left";
+    if (kind < 0.20) return "none";
+    if (kind < 0.40) return "causal";
+    if (kind < 0.50) return "causal-top-left";
+    if (kind < 0.65) return kExpressions[between(0, std::size(kExpressions) - 1)];
+    if (kind < 0.80) {
+      const RandomExpression drawn = random_expression(
+          random_.bits(), 0, {.is_bindable = true, .operators = static_cast<int>(between(3, 20))});
+      return expr::print(drawn.expression);
+    }
     const int64_t most = std::max<int64_t>(length, 1);
     const int64_t left = chance(0.2) ? 0 : between(0, most),
                   right = chance(0.5) ? 0 : between(0, most);

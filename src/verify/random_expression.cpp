@@ -268,6 +268,13 @@ class Builder {
 
 }  // namespace
 
+std::vector<int64_t> table_shape(const std::string& name) {
+  for (const Table& table : kTables) {
+    if (name == table.name) return {table.shape, table.shape + table.rank};
+  }
+  return {};
+}
+
 RandomExpression random_expression(uint64_t seed, uint64_t index,
                                    const RandomExpressionOptions& options) {
   return Builder(seed, index, options).build();

@@ -3,12 +3,18 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "base/random.h"
 #include "expr/values.h"
 
 namespace tilewise::verify {
+
+// The extents of the tables that random expressions look values up in: doc[97], step[7],
+// layout[4, 5], tree[2, 6, 5], links[2, 3, 4, 3]; and of reals slope[4], bias[4, 31]. Empty for
+// other names.
+[[nodiscard]] std::vector<int64_t> table_shape(const std::string& name);
 
 struct RandomExpressionOptions {
   bool is_score = false;  // else a mask
