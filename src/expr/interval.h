@@ -42,10 +42,12 @@ constexpr Interval absolute(Interval a) {
 }
 constexpr Interval multiply(Interval a, Interval b) {
   int64_t w = 0, x = 0, y = 0, z = 0;
-  const bool overflows =
-      __builtin_mul_overflow(a.lo, b.lo, &w) | __builtin_mul_overflow(a.lo, b.hi, &x) |
-      __builtin_mul_overflow(a.hi, b.lo, &y) | __builtin_mul_overflow(a.hi, b.hi, &z);
-  return overflows ? kAnyInteger : Interval{std::min({w, x, y, z}), std::max({w, x, y, z})};
+  const bool w_overflows = __builtin_mul_overflow(a.lo, b.lo, &w);
+  const bool x_overflows = __builtin_mul_overflow(a.lo, b.hi, &x);
+  const bool y_overflows = __builtin_mul_overflow(a.hi, b.lo, &y);
+  const bool z_overflows = __builtin_mul_overflow(a.hi, b.hi, &z);
+  if (w_overflows || x_overflows || y_overflows || z_overflows) return kAnyInteger;
+  return {std::min({w, x, y, z}), std::max({w, x, y, z})};
 }
 // Of one value with itself: never negative.
 constexpr Interval square(Interval a) {

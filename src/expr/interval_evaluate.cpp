@@ -185,8 +185,9 @@ class Evaluation {
   }
   [[nodiscard]] uint64_t set_of(int32_t index, int lane) const {
     const IntervalRegister& r = registers_[index];
-    return steps_[static_cast<size_t>(index)].keeps_set ? r.set[lane]
-                                                        : set_of_values(interval_of(r, lane));
+    if (steps_[static_cast<size_t>(index)].keeps_set) return r.set[lane];
+    const Interval range = interval_of(r, lane);
+    return range.is_one() ? set_of_value(range.lo) : set_of_values(range);
   }
 
   static void divide_by(const IntervalStep& step, IntervalRegister& r, const IntervalRegister& a) {

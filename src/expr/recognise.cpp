@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/checked.h"
 #include "expr/rewrite.h"
 
 namespace tilewise::expr {
@@ -22,18 +23,16 @@ Affine checked(int64_t q, int64_t k, int64_t constant, bool fits, Interval range
 Affine sum(const Affine& a, const Affine& b) {
   if (!a.is_valid || !b.is_valid) return {};
   int64_t q = 0, k = 0, c = 0;
-  const bool overflows = __builtin_add_overflow(a.q, b.q, &q) |
-                         __builtin_add_overflow(a.k, b.k, &k) |
-                         __builtin_add_overflow(a.constant, b.constant, &c);
-  return checked(q, k, c, !overflows, add(a.range, b.range));
+  const bool fits = checked_add(a.q, b.q, q) && checked_add(a.k, b.k, k) &&
+                    checked_add(a.constant, b.constant, c);
+  return checked(q, k, c, fits, add(a.range, b.range));
 }
 Affine scaled(const Affine& a, int64_t factor) {
   if (!a.is_valid) return {};
   int64_t q = 0, k = 0, c = 0;
-  const bool overflows = __builtin_mul_overflow(a.q, factor, &q) |
-                         __builtin_mul_overflow(a.k, factor, &k) |
-                         __builtin_mul_overflow(a.constant, factor, &c);
-  return checked(q, k, c, !overflows, multiply(a.range, {factor, factor}));
+  const bool fits = checked_multiply(a.q, factor, q) && checked_multiply(a.k, factor, k) &&
+                    checked_multiply(a.constant, factor, c);
+  return checked(q, k, c, fits, multiply(a.range, {factor, factor}));
 }
 Affine difference(const Affine& a, const Affine& b) { return sum(a, scaled(b, -1)); }
 Affine constant_form(int64_t value) { return {true, 0, 0, value, {value, value}}; }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Makes one expression from another, node by node, in the normal form of simplify.h. Linear in the
-// size of the graph: every node is rewritten once, and once more where its negation is needed.
+// size of the graph: every node is rewritten once, and once more where its negation is needed, for
+// `not` is moved inwards to the leaves.
 #pragma once
 
 #include <cstdint>
