@@ -67,7 +67,7 @@ void count_tilewise(ReportContext& context, const Mask& mask, int64_t length, Js
 void count_standard(const Mask& mask, int64_t length, Json& results) {
   const io_model::Sizes sizes = sizes_of(length);
   for (const Implementation form : {Implementation::kStandard, Implementation::kMegatron}) {
-    const int64_t separate = form == Implementation::kStandard && mask.rule() != nullptr ? 1 : 0;
+    const int64_t separate = form == Implementation::kStandard && mask.expression() != nullptr ? 1 : 0;
     io_model::Counter forward, backward;
     io_model::walk_standard_forward(sizes, separate, forward);
     io_model::walk_standard_backward(sizes, 0, backward);
