@@ -18,6 +18,7 @@
 
 #include "kernels/cpu/generic/exp2-inl.h"
 #include "kernels/cpu/generic/products-inl.h"
+#include "kernels/cpu/generic/scores-inl.h"
 #include "kernels/cpu/generic/visible-inl.h"
 
 namespace {
@@ -45,21 +46,21 @@ struct QueryBlock {
 template <class X>
 struct TileScores {
   using Real = typename X::Real;
-  Real* p;           // (rows / kWord, kWidth) words: P^T of this tile
-  Real* s;           // S^T: (kGroup, kWidth) of one group of rows where products are of tiles;
-                     // (rows, kWidth) or null, to be computed from the keys, elsewhere
-  const Real* bias;  // (rows, kWidth), times log2(e); null: none
+  Real* p;  // (rows / kWord, kWidth) words: P^T of this tile
+  Real* s;  // S^T: (kGroup, kWidth) of one group of rows where products are of tiles;
+            // (rows, kWidth) or null, to be computed from the keys, elsewhere
+  TileEvaluator<X>* score;  // gives the scores of the unit at hand; null: they are S^T
+  Real* unit;               // (kUnit, kWidth): the S^T that it reads, where s is null
+  Real unscaled;            // what that S^T is multiplied by to be s
+  const Real* bias;         // (rows, kWidth), times log2(e); null: none
   const uint16_t (*bits)[X::kVectors];
-  Real scale_log2;  // scale * log2(e)
-  int64_t depth;    // words(head_dim)
-  bool careful;     // mark masked pairs by p = -0.0
+  Real to_log2;   // what scores are multiplied by to be in base 2
+  int64_t depth;  // words(head_dim)
+  bool careful;   // mark masked pairs by p = -0.0
 };
 
-enum class UnitKind { kPlain, kMasked, kBiased };
-
-// Scores that need no factor any more: Q carries it, or adding the bias has applied it.
-template <class X>
-inline constexpr bool kPrescaled = X::kWord == 1;
+// kScored: of a program, with or without a mask.
+enum class UnitKind { kPlain, kMasked, kScored, kBiased };
 
 template <class X>
 inline constexpr bool kSumsWords = X::kWord == 2 && !kTiled<X>;
@@ -110,6 +111,13 @@ void score_group(const QueryBlock<X>& q, const TileScores<X>& tile, const Rows& 
 template <class X, int NV>
 TILEWISE_INLINE void load_scores(typename X::Vec (&s)[X::kRows][NV], const QueryBlock<X>& q,
                                  const TileScores<X>& tile, const Rows& keys, int row, int lane0) {
+  if (tile.score) {
+    const Operand& from = tile.score->output(0);
+    TILEWISE_UNROLL for (int i = 0; i < X::kRows; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
+        s[i][j] = X::load(reinterpret_cast<const typename X::Real*>(
+            from.at(row % kUnit + i, lane0 / X::kLanes + j)));
+    return;
+  }
   if (!kTiled<X> && !tile.s) {
     multiply_abt<X, NV>(s, keys, q.qt + lane0, tile.depth);
     return;
@@ -131,7 +139,7 @@ __attribute__((noinline)) void score_unit(QueryBlock<X>& q, const TileScores<X>&
   using Real = typename X::Real;
   constexpr bool kScaled = kPrescaled<X> || kKind == UnitKind::kBiased;
   const int lane0 = j0 * X::kLanes;
-  const Vec scale = X::broadcast(tile.scale_log2);
+  const Vec scale = X::broadcast(tile.to_log2);
   Vec sum[NV], sum_words[NV], over = Vec{};
   TILEWISE_UNROLL for (int j = 0; j < NV; ++j) {
     sum[j] = X::load(q.l + lane0 + j * X::kLanes);
@@ -150,9 +158,10 @@ __attribute__((noinline)) void score_unit(QueryBlock<X>& q, const TileScores<X>&
           Vec x = s[i + h][j];
           if constexpr (kKind == UnitKind::kBiased) {
             const Vec bias = X::load(tile.bias + (r + h) * kWidth<X> + lane);
-            x = kPrescaled<X> ? X::add(x, bias) : X::fma(x, scale, bias);
+            x = X::fma(x, scale, bias);
             x = X::select(X::equal(bias, X::broadcast(-__builtin_inff())), low, x);
           }
+          if constexpr (kKind == UnitKind::kScored) x = X::mul(x, scale);
           x = X::max(low, x);
           if (kKind != UnitKind::kPlain && masked)
             x = X::select(X::lanes(tile.bits[r + h][j0 + j]), x, low);
@@ -224,8 +233,8 @@ void score_unit_cold(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& ke
   const Vec minus_inf = X::broadcast(-__builtin_inff());
   const Vec masked_p = X::broadcast(tile.careful ? Real(-0.0) : Real(0));
   ColdUnit<X> unit;
-  unit.scaled = kPrescaled<X> || tile.bias;
-  unit.scale = X::broadcast(tile.scale_log2);
+  unit.scaled = tile.bias || kPrescaled<X>;
+  unit.scale = X::broadcast(tile.to_log2);
   Real scores[kUnit][NV * X::kLanes];
   for (int half = 0; half < kUnit; half += X::kRows) {
     Vec s[X::kRows][NV];
@@ -244,9 +253,12 @@ void score_unit_cold(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& ke
       unit.visible[i] = X::lanes(masked ? tile.bits[row + i][j0 + j] : ~0u);
       if (tile.bias) {
         const Vec bias = X::load(tile.bias + (row + i) * kWidth<X> + lane);
-        x = kPrescaled<X> ? X::add(x, bias) : X::fma(x, unit.scale, bias);
+        x = X::fma(x, unit.scale, bias);
         unit.visible[i] = X::both(unit.visible[i], X::opposite(X::equal(bias, minus_inf)));
       }
+      if (kPrescaled<X> && tile.score && !tile.bias) x = X::mul(x, unit.scale);
+      if (tile.score)
+        unit.visible[i] = X::both(unit.visible[i], X::opposite(X::equal(x, minus_inf)));
       unit.x[i] = x;
       const Vec y = unit.scaled ? x : X::mul(x, unit.scale);
       const Vec t = unit.scaled ? X::add(x, old_base) : X::fma(x, unit.scale, old_base);
@@ -266,7 +278,7 @@ void score_unit_cold(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& ke
       X::store(q.l + lane, X::mul(X::load(q.l + lane), f));
       if (kSumsWords<X>) X::store(q.l_words + lane, X::mul(X::load(q.l_words + lane), f));
       X::store(q.raised_by + lane, f);
-      set_reference(q, lane, m, unit.scaled ? Real(1) : tile.scale_log2);
+      set_reference(q, lane, m, unit.scaled ? Real(1) : tile.to_log2);
       q.raising = true;
     }
     const Vec m = X::load(q.m + lane), base_m = X::load(q.base_m + lane),
