@@ -170,8 +170,7 @@ void absorb_unit(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys, 
     else if (tile.bias)
       score_unit<X, NV, UnitKind::kBiased>(q, tile, unit, row, s.j0, s.masked);
     else if (tile.score)
-      score_unit<X, NV, kPrescaled<X> ? UnitKind::kScored : UnitKind::kMasked>(q, tile, unit, row,
-                                                                               s.j0, s.masked);
+      score_unit<X, NV, UnitKind::kScored>(q, tile, unit, row, s.j0, s.masked);
     else if (s.masked)
       score_unit<X, NV, UnitKind::kMasked>(q, tile, unit, row, s.j0, true);
     else

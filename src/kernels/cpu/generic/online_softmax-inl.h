@@ -95,6 +95,13 @@ TILEWISE_INLINE typename X::Vec exp2_minus(typename X::Vec s, typename X::Vec ba
   return X::shift_into_exponent(exp2_fraction<X>(f, Exp2<typename X::Real>::kFactor), t);
 }
 
+// x, but low where P would be 0 or subnormal. Scores of programs spread so widely that many P would
+// be subnormal, which is slow (spread); others need no more than P = 0 at low.
+template <class X>
+TILEWISE_INLINE typename X::Vec bounded(typename X::Vec x, typename X::Vec low, bool spread) {
+  return spread ? X::select(X::less(x, X::add(low, X::broadcast(1))), low, x) : X::max(low, x);
+}
+
 // S^T of the group that starts at `row` of the tile, into tile.s. whole: all of it is visible;
 // otherwise P of its units that are not computed is 0, or marked as masked.
 template <class X>
@@ -108,10 +115,10 @@ void score_group(const QueryBlock<X>& q, const TileScores<X>& tile, const Rows& 
 }
 
 // S^T of kRows keys: of row `row` of the tile, which `keys` starts with, and lanes from lane0 on.
-template <class X, int NV>
+template <class X, int NV, bool kMayBeScored>
 TILEWISE_INLINE void load_scores(typename X::Vec (&s)[X::kRows][NV], const QueryBlock<X>& q,
                                  const TileScores<X>& tile, const Rows& keys, int row, int lane0) {
-  if (tile.score) {
+  if (kMayBeScored && tile.score) {
     const Operand& from = tile.score->output(0);
     TILEWISE_UNROLL for (int i = 0; i < X::kRows; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
         s[i][j] = X::load(reinterpret_cast<const typename X::Real*>(
@@ -147,7 +154,8 @@ __attribute__((noinline)) void score_unit(QueryBlock<X>& q, const TileScores<X>&
   }
   for (int half = 0; half < kUnit; half += X::kRows) {
     Vec s[X::kRows][NV];
-    load_scores<X, NV>(s, q, tile, {keys.row(half), keys.stride}, row + half, lane0);
+    load_scores<X, NV, kKind == UnitKind::kScored || kKind == UnitKind::kBiased>(
+        s, q, tile, {keys.row(half), keys.stride}, row + half, lane0);
     TILEWISE_UNROLL for (int j = 0; j < NV; ++j) {
       const int lane = lane0 + j * X::kLanes;
       const Vec base_m = X::load(q.base_m + lane), low = X::load(q.low + lane);
@@ -161,8 +169,9 @@ __attribute__((noinline)) void score_unit(QueryBlock<X>& q, const TileScores<X>&
             x = X::fma(x, scale, bias);
             x = X::select(X::equal(bias, X::broadcast(-__builtin_inff())), low, x);
           }
-          if constexpr (kKind == UnitKind::kScored) x = X::mul(x, scale);
-          x = X::max(low, x);
+          constexpr bool kSpread = kKind == UnitKind::kScored && kPrescaled<X>;
+          if (kSpread) x = X::mul(x, scale);
+          x = bounded<X>(x, low, kSpread);
           if (kKind != UnitKind::kPlain && masked)
             x = X::select(X::lanes(tile.bits[r + h][j0 + j]), x, low);
           p[h] = exp2_minus<X, kScaled>(x, base_m, scale, t[h]);
@@ -191,6 +200,7 @@ struct ColdUnit {
   typename X::Vec x[kUnit];  // as exp2_minus takes them
   typename X::Mask visible[kUnit];
   bool scaled;
+  bool spread;  // see bounded
   typename X::Vec scale;
 };
 
@@ -207,8 +217,9 @@ __attribute__((noinline)) void exp2_special(const ColdUnit<X>& unit, typename X:
   for (int i = 0; i < kUnit; ++i) {
     const Vec x = unit.x[i], y = unit.scaled ? x : X::mul(x, unit.scale);
     Vec t;
-    p[i] = unit.scaled ? exp2_minus<X, true>(X::max(low, x), base_m, unit.scale, t)
-                       : exp2_minus<X, false>(X::max(low, x), base_m, unit.scale, t);
+    p[i] = unit.scaled
+               ? exp2_minus<X, true>(bounded<X>(x, low, unit.spread), base_m, unit.scale, t)
+               : exp2_minus<X, false>(bounded<X>(x, low, unit.spread), base_m, unit.scale, t);
     if (X::any(large)) {
       const Vec difference = X::max(X::broadcast(E::kZero), X::sub(y, m));
       const Vec magic = X::broadcast(E::kMagic), n = X::sub(X::add(difference, magic), magic);
@@ -234,11 +245,12 @@ void score_unit_cold(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& ke
   const Vec masked_p = X::broadcast(tile.careful ? Real(-0.0) : Real(0));
   ColdUnit<X> unit;
   unit.scaled = tile.bias || kPrescaled<X>;
+  unit.spread = kPrescaled<X> && tile.score && !tile.bias;
   unit.scale = X::broadcast(tile.to_log2);
   Real scores[kUnit][NV * X::kLanes];
   for (int half = 0; half < kUnit; half += X::kRows) {
     Vec s[X::kRows][NV];
-    load_scores<X, NV>(s, q, tile, {keys.row(half), keys.stride}, row + half, j0 * X::kLanes);
+    load_scores<X, NV, true>(s, q, tile, {keys.row(half), keys.stride}, row + half, j0 * X::kLanes);
     TILEWISE_UNROLL for (int i = 0; i < X::kRows; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
         X::store(scores[half + i] + j * X::kLanes, s[i][j]);
   }
@@ -256,7 +268,7 @@ void score_unit_cold(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& ke
         x = X::fma(x, unit.scale, bias);
         unit.visible[i] = X::both(unit.visible[i], X::opposite(X::equal(bias, minus_inf)));
       }
-      if (kPrescaled<X> && tile.score && !tile.bias) x = X::mul(x, unit.scale);
+      if (unit.spread) x = X::mul(x, unit.scale);
       if (tile.score)
         unit.visible[i] = X::both(unit.visible[i], X::opposite(X::equal(x, minus_inf)));
       unit.x[i] = x;
@@ -288,10 +300,10 @@ void score_unit_cold(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& ke
       exp2_special<X>(unit, m, base_m, low, p);
     } else if (unit.scaled) {
       TILEWISE_UNROLL for (int i = 0; i < kUnit; ++i) p[i] =
-          exp2_minus<X, true>(X::max(low, unit.x[i]), base_m, unit.scale, t);
+          exp2_minus<X, true>(bounded<X>(unit.x[i], low, unit.spread), base_m, unit.scale, t);
     } else {
       TILEWISE_UNROLL for (int i = 0; i < kUnit; ++i) p[i] =
-          exp2_minus<X, false>(X::max(low, unit.x[i]), base_m, unit.scale, t);
+          exp2_minus<X, false>(bounded<X>(unit.x[i], low, unit.spread), base_m, unit.scale, t);
     }
     Vec sum = X::load(q.l + lane), sum_words = X::load(q.l_words + lane);
     TILEWISE_UNROLL for (int i = 0; i < kUnit; i += 2) {
