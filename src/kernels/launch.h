@@ -63,6 +63,8 @@ struct ForwardLaunch {
   const MaskClass* mask_classes;  // tiles of geometry.query_tile queries and key_tile keys
   const int32_t* class_of_head;   // [batch, query_heads]
   TileOrigin origin;
+  // s becomes its first output; null: it stays. Decode: the head is one of the query's variables.
+  const TileProgram* score;
   ProgramSizes program_sizes;  // of the largest program: what the scratch was sized for
   DecodeLaunch decode;         // read by decode only
 };
@@ -95,6 +97,7 @@ struct BackwardLaunch {
   const MaskClass* mask_classes;  // tiles of backward_query_tile queries and backward_key_tile keys
   const int32_t* class_of_head;   // [batch, query_heads]
   TileOrigin origin;
+  const TileProgram* score;    // outputs: the score, and its derivative by s; null: s stays
   ProgramSizes program_sizes;  // as in ForwardLaunch
 
   // Run state, in the workspace. Real is float, or double in the float64 kernel.

@@ -81,7 +81,7 @@ inline void run_forward(const Kernel& kernel, Data& data, const TestMasks* masks
   args.query = data.q.view;
   args.key = data.k.view;
   args.value = data.v.view;
-  if (!masks) args.bias = in.bias;
+  if (!masks || masks->takes_bias()) args.bias = in.bias;
   args.output = data.o.view;
   args.logsumexp = data.lse.view;
   const TestMasks band(in.mask, c.queries, c.keys);
@@ -97,10 +97,51 @@ inline void run_forward(const Kernel& kernel, Data& data, const TestMasks* masks
         kernel.forward(args, {b, h, tile}, scratch);
 }
 
+// The same by the kernel for few queries, in chunks of 256 keys.
+inline void run_decode(const Kernel& kernel, Data& data, const TestMasks& masks) {
+  const Case& c = data.c;
+  ForwardLaunch args{};
+  args.shape = {c.batch, c.query_heads, c.kv_heads, c.queries, c.keys, c.head_dim, c.value_dim};
+  args.geometry = {.query_tile = kernel.limits.unit.query_tile,
+                   .key_tile = 96,
+                   .backward_query_tile = 0,
+                   .backward_key_tile = 0};
+  const reference::Inputs in = data.inputs();
+  args.scale = static_cast<float>(in.scale);
+  args.scale_f64 = in.scale;
+  args.query = data.q.view;
+  args.key = data.k.view;
+  args.value = data.v.view;
+  args.output = data.o.view;
+  args.logsumexp = data.lse.view;
+  const TiledMasks tiles = masks.tiles(c, args.geometry.query_tile, args.geometry.key_tile);
+  tiles.set(args);
+  DecodeLaunch& decode = args.decode;
+  decode.chunk_keys = 256;
+  decode.last_key = c.keys;
+  decode.last_chunk = (c.keys + 255) / 256;
+  const int64_t rows = c.query_heads / c.kv_heads * c.queries, unit = kernel.limits.unit.query_tile;
+  decode.row_tiles = (rows + unit - 1) / unit;
+  std::vector<double> sums(
+      static_cast<size_t>(c.batch * c.query_heads * c.queries * (c.value_dim + 3)));
+  std::vector<int32_t> turn(static_cast<size_t>(c.batch * c.kv_heads * decode.row_tiles));
+  decode.sums = sums.data();
+  decode.turn = turn.data();
+  const int64_t bytes = kernel.decode_scratch_bytes(args.shape, args.program_sizes);
+  std::vector<unsigned char> memory(static_cast<size_t>(bytes) + 64, 0xff);
+  auto* scratch = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
+  for (int64_t chunk = 0; chunk < decode.last_chunk; ++chunk)
+    for (int64_t b = 0; b < c.batch; ++b)
+      for (int64_t h = 0; h < c.kv_heads; ++h)
+        for (int64_t tile = 0; tile < decode.row_tiles; ++tile)
+          kernel.decode(args, {b, h, tile, chunk}, scratch);
+}
+
 // Number of heads that were computed a second time.
 inline int run_backward(const Kernel& kernel, Data& data, const Setting& how, Results& results,
                         const TestMasks* masks = nullptr) {
   const Case& c = data.c;
+  const bool has_bias = c.bias && (!masks || masks->takes_bias());
   BackwardLaunch args{};
   args.shape = {c.batch, c.query_heads, c.kv_heads, c.queries, c.keys, c.head_dim, c.value_dim};
   args.geometry = model_geometry(kernel, c.head_dim, c.value_dim, Machine{});
@@ -115,12 +156,12 @@ inline int run_backward(const Kernel& kernel, Data& data, const Setting& how, Re
   args.output = data.o.view;
   args.logsumexp = data.lse.view;
   args.grad_output = data.g.view;
-  if (!masks) args.bias = in.bias;
+  if (!masks || masks->takes_bias()) args.bias = in.bias;
   args.grad_logsumexp = in.grad_logsumexp;
   args.grad_query = results.dq.view;
   args.grad_key = results.dk.view;
   args.grad_value = results.dv.view;
-  if (c.bias && !masks) args.grad_bias = results.dbias.view;
+  if (has_bias) args.grad_bias = results.dbias.view;
   const TestMasks band(in.mask, c.queries, c.keys);
   const TiledMasks tiles =
       (masks ? *masks : band)
@@ -146,7 +187,7 @@ inline int run_backward(const Kernel& kernel, Data& data, const Setting& how, Re
     std::vector<int32_t> bias_turn(static_cast<size_t>(tiles.key_tiles()));
     args.turn = turn.data();
     args.bias_turn = bias_turn.data();
-    if (c.bias && !masks) results.dbias.fill(std::vector<double>(results.dbias.values().size()));
+    if (has_bias) results.dbias.fill(std::vector<double>(results.dbias.values().size()));
     walk(kernel, args, how.threads, tiles.key_tiles(), second);
   }
   return again;

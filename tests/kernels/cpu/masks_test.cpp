@@ -169,6 +169,32 @@ TEST_P(Masks, AProgramGivesTheBitsOfItsBand) {
   EXPECT_EQ(x.bits(), y.bits());
 }
 
+// Lanes are queries of several heads, whose masks differ.
+TEST_P(Masks, FewQueriesWithinTheErrorOfNaive) {
+  for (const int64_t queries : {1, 5, 13}) {
+    const Case c = {.batch = 2,
+                    .query_heads = 6,
+                    .kv_heads = 2,
+                    .queries = queries,
+                    .keys = 700,
+                    .head_dim = 24,
+                    .value_dim = 40,
+                    .bias = 1};
+    SCOPED_TRACE(testing::PrintToString(c));
+    for (const bool is_careless : {false, true}) {
+      Data data(c, GetParam().dtype);
+      const TestMasks masks({checkerboard(), sparse(), of_keys(), banded(), {}}, true, is_careless);
+      hide(data, masks);
+      run_decode(kernel(), data, masks);
+      const reference::Inputs in = data.inputs();
+      const auto naive = reference::naive_forward_rows(in, reference::all_rows(in.query));
+      const auto exact = reference::forward(in);
+      expect_near("O", data.o, exact.output, naive.output);
+      expect_near("LSE", data.lse, exact.logsumexp, naive.logsumexp);
+    }
+  }
+}
+
 // NaN in keys and values reaches exactly the rows that see them.
 TEST_P(Masks, NaNStaysBehindTheMask) {
   const Case c = {.query_heads = 2, .queries = 90, .keys = 120, .head_dim = 16, .value_dim = 16};

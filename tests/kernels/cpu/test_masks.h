@@ -29,6 +29,7 @@ class TiledMasks {
     launch.mask_classes = classes_.data();
     launch.class_of_head = class_of_head_.data();
     launch.program_sizes = sizes_;
+    launch.score = score_.register_count > 0 ? &score_ : nullptr;
   }
   [[nodiscard]] int64_t query_tiles() const { return classes_[0].by_query.rows; }
   [[nodiscard]] int64_t key_tiles() const { return classes_[0].by_key.rows; }
@@ -37,6 +38,7 @@ class TiledMasks {
   friend class TestMasks;
   std::vector<TileRowList> rows_;  // by query and by key of each class
   std::vector<TileProgram> programs_;
+  TileProgram score_;
   std::vector<MaskClass> classes_;
   std::vector<int32_t> class_of_head_;
   ProgramSizes sizes_;
@@ -59,6 +61,13 @@ class TestMasks {
     }
   }
 
+  void set_score(const std::shared_ptr<expr::Graph>& graph, const std::vector<int32_t>& roots,
+                 bool for_decode = false) {
+    score_ = compile(*graph, roots, {}, {.is_narrow = true, .heads_are_queries = for_decode});
+  }
+
+  // Otherwise the bias of a case is there for the reference alone: it hides what the masks hide.
+  [[nodiscard]] bool takes_bias() const { return programs_.empty() || !score_.code.empty(); }
   [[nodiscard]] const TestMask& of_head(size_t head) const { return masks_[head % masks_.size()]; }
 
   static std::vector<bool> visible(const TestMask& mask, int64_t queries, int64_t keys) {
@@ -95,6 +104,8 @@ class TestMasks {
       tiled.classes_.push_back({tiled.rows_[2 * i].view(), tiled.rows_[2 * i + 1].view(),
                                 &masks_[i].rule, &tiled.programs_[i]});
     }
+    tiled.score_ = score_.view();
+    tiled.sizes_ = expr::larger(tiled.sizes_, score_.sizes);
     for (int64_t head = 0; head < c.batch * c.query_heads; ++head) {
       tiled.class_of_head_.push_back(
           static_cast<int32_t>(static_cast<size_t>(head) % masks_.size()));
@@ -140,6 +151,7 @@ class TestMasks {
 
   std::vector<TestMask> masks_;
   std::vector<expr::ProgramStorage> programs_;
+  expr::ProgramStorage score_;
   bool is_careless_ = false;
 };
 

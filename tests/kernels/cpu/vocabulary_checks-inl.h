@@ -474,13 +474,16 @@ const char* check_cold_path() {
       const bool biased = n % 5 == 4;
       reset(q, 16, kPrescaled<X> || biased ? Real(1) : scale);
       std::memset(p[cold], 0, sizeof p[cold]);
-      const TileScores<X> tile{p[cold],
-                               kTiled<X> ? scores : nullptr,
-                               biased ? bias : nullptr,
-                               visible.bits,
-                               scale,
-                               kDepth,
-                               false};
+      const TileScores<X> tile{.p = p[cold],
+                               .s = kTiled<X> ? scores : nullptr,
+                               .score = nullptr,
+                               .unit = nullptr,
+                               .unscaled = 1,
+                               .bias = biased ? bias : nullptr,
+                               .bits = visible.bits,
+                               .to_log2 = scale,
+                               .depth = kDepth,
+                               .careful = false};
       for (int i = 0; i < visible.count; ++i) {
         const Segment& s = visible.segments[i];
         for (int row = s.begin; row < s.end; row += kUnit) {

@@ -34,15 +34,18 @@ struct PanelScores {
   const Real* minus_delta;    // (rows)
   const Real* bias;           // (rows, kWidth), times log2(e); null: none
   const uint16_t (*bits)[X::kVectors];
-  Real scale_log2;  // scale * log2(e), which Q carries unless kCoarse
-  Real *s, *dp;     // (kGroup, kWidth): S and dP of one group of rows, where products are of tiles
-  Real* p;          // (rows / kWord, kWidth), words of queries
-  Real* ds;         // the same
-  Real* ds_keys;    // dS again in words of keys (dq_word), where these differ: for dQ
-                    // (rows, kStep) where products are of tiles
-  Real* ds_real;    // (rows, kWidth), not rounded to words; null: no grad_bias
-  bool careful;     // mark masked pairs by -0.0; NaN and infinity as arithmetic has them
-  Rows ahead[2];    // rows that are brought into the second-level cache meanwhile
+  TileEvaluator<X>* score;  // gives the scores of the unit at hand and their derivative by s
+  Real* unit;               // (kUnit, kWidth): the S that it reads, where products are not of tiles
+  Real unscaled;            // what that S is multiplied by to be s
+  Real to_log2;             // what scores are multiplied by to be in base 2
+  Real *s, *dp;   // (kGroup, kWidth): S and dP of one group of rows, where products are of tiles
+  Real* p;        // (rows / kWord, kWidth), words of queries
+  Real* ds;       // the same
+  Real* ds_keys;  // dS again in words of keys (dq_word), where these differ: for dQ
+                  // (rows, kStep) where products are of tiles
+  Real* ds_real;  // (rows, kWidth), not rounded to words; null: no grad_bias
+  bool careful;   // mark masked pairs by -0.0; NaN and infinity as arithmetic has them
+  Rows ahead[2];  // rows that are brought into the second-level cache meanwhile
 };
 
 // acc += one word of MR rows times one word of NV vectors of keys; moves on to the next word.
@@ -78,14 +81,19 @@ TILEWISE_INLINE typename X::Vec exp2_special(typename X::Vec p, typename X::Vec 
   return X::select(X::unordered(x), X::sub(inf, inf), p);
 }
 
+// Scores that spread widely make many dS subnormal, which is slow in every product that follows.
+template <class X>
+TILEWISE_INLINE typename X::Vec flush_subnormal(typename X::Vec x) {
+  const auto smallest = X::broadcast(Exp2<typename X::Real>::kSmallest);
+  return X::select(X::less(X::max(x, X::sub(typename X::Vec{}, x)), smallest), typename X::Vec{},
+                   x);
+}
+
 // dS as careful products need it: -0.0 means masked, so that no visible pair may be that, not even
 // after it was rounded to bf16 (which flushes subnormal numbers).
 template <class X>
 TILEWISE_INLINE typename X::Vec never_minus_zero(typename X::Vec x) {
-  if constexpr (X::kWord == 2) {
-    const auto smallest = X::broadcast(0x1p-126f);
-    x = X::select(X::less(X::max(x, X::sub(typename X::Vec{}, x)), smallest), typename X::Vec{}, x);
-  }
+  if constexpr (X::kWord == 2) x = flush_subnormal<X>(x);
   return X::add(x, typename X::Vec{});
 }
 
@@ -122,6 +130,39 @@ TILEWISE_INLINE void multiply_rows(const PanelScores<X>& panel, int row, int lan
   for (int64_t d = both; d < panel.g_depth; ++d) multiply_word<X, MR, NV>(dp, g, g_stride, vt);
 }
 
+// The scores of kUnit queries by the program; see transform_scores.
+template <class X, int NV>
+__attribute__((noinline)) void transform_panel_scores(const PanelScores<X>& panel, int row,
+                                                      int j0) {
+  auto* s = kTiled<X> ? panel.s + row % kGroup<X> * kWidth<X> : panel.unit;
+  if (!kTiled<X>)
+    multiply_unit<X, NV>({panel.q.row(row), panel.q.stride}, panel.kt, panel.q_depth, j0, s);
+  if (!kPrescaled<X>) scale_unit<X, NV>(panel.unscaled, j0, s);
+  panel.score->unit(row, j0, j0 + NV, s);
+}
+
+// Output `o` of the program for MR queries.
+template <class X, int MR, int NV>
+TILEWISE_INLINE void load_output(const PanelScores<X>& panel, int o, int row, int j0,
+                                 typename X::Vec (&to)[MR][NV]) {
+  const Operand& from = panel.score->output(o);
+  TILEWISE_UNROLL for (int i = 0; i < MR; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
+      to[i][j] =
+          X::load(reinterpret_cast<const typename X::Real*>(from.at(row % kUnit + i, j0 + j)));
+}
+
+// dP alone; see multiply_rows.
+template <class X, int MR, int NV>
+TILEWISE_INLINE void multiply_grad_rows(const PanelScores<X>& panel, int row, int lane0,
+                                        typename X::Vec (&dp)[MR][NV]) {
+  using Vec = typename X::Vec;
+  TILEWISE_UNROLL for (int i = 0; i < MR; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
+      dp[i][j] = kCoarse<X> ? X::broadcast(panel.minus_delta[row + i]) : Vec{};
+  const char* g = panel.g.row(row);
+  const auto* vt = panel.vt + lane0;
+  for (int64_t d = 0; d < panel.g_depth; ++d) multiply_word<X, MR, NV>(dp, g, panel.g.stride, vt);
+}
+
 // MR queries from `row` on, lane vectors [j0, j0 + NV).
 template <class X, int MR, int NV, UnitKind kKind>
 __attribute__((noinline)) void score_rows(const PanelScores<X>& panel, int row, int j0,
@@ -129,7 +170,8 @@ __attribute__((noinline)) void score_rows(const PanelScores<X>& panel, int row, 
   using Vec = typename X::Vec;
   using Real = typename X::Real;
   const int lane0 = j0 * X::kLanes;
-  Vec s[MR][NV], dp[MR][NV];
+  Vec s[MR][NV], dp[MR][NV], factor[MR][NV];
+  const bool is_scored = kKind == UnitKind::kBiased && panel.score != nullptr;
   if constexpr (kTiled<X>) {
     const int at = row % kGroup<X> * kWidth<X> + lane0;
     TILEWISE_UNROLL for (int i = 0; i < MR; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j) {
@@ -137,11 +179,17 @@ __attribute__((noinline)) void score_rows(const PanelScores<X>& panel, int row, 
       s[i][j] = X::load(panel.s + from);
       dp[i][j] = X::add(X::load(panel.dp + from), X::broadcast(panel.minus_delta[row + i]));
     }
+  } else if (is_scored) {
+    multiply_grad_rows<X, MR, NV>(panel, row, lane0, dp);
   } else {
     multiply_rows<X, MR, NV>(panel, row, lane0, s, dp);
   }
+  if (is_scored) {
+    load_output<X, MR, NV>(panel, 0, row, j0, s);
+    load_output<X, MR, NV>(panel, 1, row, j0, factor);
+  }
 
-  const Vec scale = X::broadcast(panel.scale_log2), low = X::broadcast(Exp2<Real>::kZero);
+  const Vec scale = X::broadcast(panel.to_log2), low = X::broadcast(Exp2<Real>::kZero);
   const Vec minus_inf = X::broadcast(-__builtin_inff());
   TILEWISE_UNROLL for (int j = 0; j < NV; ++j) TILEWISE_UNROLL for (int i = 0; i < MR; i += 2) {
     const int lane = lane0 + j * X::kLanes;
@@ -152,7 +200,12 @@ __attribute__((noinline)) void score_rows(const PanelScores<X>& panel, int row, 
       const Vec minus_low = X::broadcast(panel.minus_lse_low[r]);
       const auto minus = [&](Vec x) { return X::add(X::add(x, minus_lse), minus_low); };
       Vec x = s[i + h][j];
-      x = kCoarse<X> ? X::fma(x, scale, minus_lse) : minus(x);
+      if constexpr (kCoarse<X>)
+        x = X::fma(x, scale, minus_lse);
+      else if constexpr (kKind == UnitKind::kBiased)
+        x = minus(X::mul(x, scale));  // rounded as in the forward
+      else
+        x = minus(x);
       Vec y = dp[i + h][j];
       if constexpr (!kCoarse<X>) y = X::add(y, X::broadcast(panel.minus_delta[r]));
       if constexpr (kKind != UnitKind::kBiased) {
@@ -168,19 +221,23 @@ __attribute__((noinline)) void score_rows(const PanelScores<X>& panel, int row, 
         if (panel.bias) {
           const Vec bias = X::load(panel.bias + r * kWidth<X> + lane);
           x = kCoarse<X> ? X::add(X::fma(s[i + h][j], scale, bias), minus_lse)
-                         : minus(X::add(s[i + h][j], bias));
+                         : minus(X::fma(s[i + h][j], scale, bias));
           visible = X::both(visible, X::opposite(X::equal(bias, minus_inf)));
         }
         visible = X::both(visible, X::opposite(X::equal(minus_lse, minus_inf)));
+        if (is_scored) visible = X::both(visible, X::opposite(X::equal(s[i + h][j], minus_inf)));
         x = X::max(low, x);
         p[h] = exp2_small<X>(x);
         if (panel.careful) p[h] = exp2_special<X>(p[h], x);
         ds[h] = X::mul(p[h], y);
+        if (panel.ds_real)  // forward: S = score + bias
+          X::store(panel.ds_real + r * kWidth<X> + lane, X::select(visible, ds[h], Vec{}));
+        if (is_scored)  // forward: score(s)
+          ds[h] = flush_subnormal<X>(X::mul(ds[h], factor[i + h][j]));
         if (panel.careful) ds[h] = never_minus_zero<X>(ds[h]);
         const Vec nothing = X::broadcast(panel.careful ? Real(-0.0) : Real(0));
         p[h] = X::select(visible, p[h], nothing);
         ds[h] = X::select(visible, ds[h], nothing);
-        if (panel.ds_real) X::store(panel.ds_real + r * kWidth<X> + lane, ds[h]);
       }
     }
     const int at = (row + i) / X::kWord * kWidth<X> + lane;
@@ -226,7 +283,8 @@ void recompute_scores(const PanelScores<X>& panel, const VisibleTile<X>& visible
             score_panel_group(panel, group,
                               row == group && group_end <= s.end && NV == X::kVectors);
           }
-        if (panel.bias || panel.ds_real || panel.careful)
+        if (panel.score && row % kUnit == 0) transform_panel_scores<X, NV>(panel, row, s.j0);
+        if (panel.bias || panel.ds_real || panel.careful || panel.score)
           score_rows<X, MR, NV, UnitKind::kBiased>(panel, row, s.j0, s.masked);
         else if (s.masked)
           score_rows<X, MR, NV, UnitKind::kMasked>(panel, row, s.j0, true);

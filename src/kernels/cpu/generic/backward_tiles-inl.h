@@ -36,6 +36,7 @@ struct BackwardScratch {
   Real *p, *ds;               // (query_tile / kWord, kWidth)
   Real* ds_keys;              // (panels, query_tile / kWord, kWidth)
   Real *bias, *ds_real;       // (query_tile, kWidth)
+  Real* unit;                 // (kUnit, kWidth), where products are not of tiles
   Real *minus_lse, *minus_lse_low, *minus_delta;
   VisibleTile<X>* visible;
   UnitRange* ranges;           // (panels, kUnits)
@@ -72,6 +73,7 @@ struct BackwardScratch {
     ds_keys = part.take<Real>(panels * panel_size);
     bias = part.take<Real>(rows * kWidth<X>);
     ds_real = part.take<Real>(rows * kWidth<X>);
+    unit = kTiled<X> ? nullptr : part.take<Real>(kUnit * kWidth<X>);
     minus_lse = part.take<Real>(rows);
     minus_lse_low = part.take<Real>(rows);
     minus_delta = part.take<Real>(rows);
@@ -151,10 +153,10 @@ void add_grad_bias(const Matrix& m, int64_t q0, int64_t rows, int64_t k0, int64_
   }
 }
 
+// As score_scales has them.
 template <class X>
-typename X::Real scale_log2(const tilewise::BackwardLaunch& args) {
-  using Real = typename X::Real;
-  return static_cast<Real>(scale_of<X>(args.scale, args.scale_f64) * static_cast<Real>(kLog2E));
+ScoreScales<typename X::Real> panel_scales(const tilewise::BackwardLaunch& args) {
+  return score_scales<X>(scale_of<X>(args.scale, args.scale_f64), args.score != nullptr);
 }
 
 // One item's tile of keys.
@@ -223,8 +225,8 @@ BackwardQueries<X> load_queries(const tilewise::BackwardLaunch& args, int64_t ba
   const int64_t padded = round_up(tile.rows, kGroup<X>);
   const Matrix q = matrix_of(args.query, batch, head), g = matrix_of(args.grad_output, batch, head);
   if constexpr (X::kWord == 1)
-    tile.q = scaled_rows<X>(q, tile.q0, tile.rows, padded, shape.head_dim, scale_log2<X>(args),
-                            scratch.q_rows);
+    tile.q = scaled_rows<X>(q, tile.q0, tile.rows, padded, shape.head_dim,
+                            panel_scales<X>(args).query, scratch.q_rows);
   else
     tile.q = word_rows<X>(q, tile.q0, tile.rows, padded, shape.head_dim, scratch.q_rows);
   tile.g = word_rows<X>(g, tile.q0, tile.rows, padded, shape.value_dim, scratch.g_rows);

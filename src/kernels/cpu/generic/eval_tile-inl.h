@@ -106,6 +106,7 @@ class TileEvaluator {
     for (int r = 0; r < program_->register_count; ++r) {
       const ProgramRegister& x = program_->registers[r];
       const int bytes = vector_bytes(x.type, program_->is_narrow);
+      if (x.index < 0) continue;  // s
       char* const data = memory_[static_cast<int>(x.type)][static_cast<int>(x.stage)] +
                          x.index * register_bytes(x.type, x.stage);
       if (x.stage == ProgramStage::kUniform) {

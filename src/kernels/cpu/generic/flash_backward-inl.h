@@ -62,8 +62,8 @@ void accumulate_panel(const tilewise::BackwardLaunch& args, const tilewise::Back
                            static_cast<int>(queries.rows),
                            static_cast<int>(lanes),
                            static_cast<int>((lanes + X::kLanes - 1) / X::kLanes)};
-  find_visible(visible, mask_of(args, item.batch, queries.head), run, at,
-               place_of(args, item.batch, queries.head, at), scratch.evaluator);
+  const TilePlace place = place_of(args, item.batch, queries.head, at);
+  find_visible(visible, mask_of(args, item.batch, queries.head), run, at, place, scratch.evaluator);
   set_ranges<X>(visible, scratch.ranges + p * kUnits);
   if (visible.count == 0) return;
   if (has_bias)
@@ -81,7 +81,13 @@ void accumulate_panel(const tilewise::BackwardLaunch& args, const tilewise::Back
   panel.minus_delta = scratch.minus_delta;
   panel.bias = has_bias ? scratch.bias : nullptr;
   panel.bits = visible.bits;
-  panel.scale_log2 = scale_log2<X>(args);
+  if (args.score) {
+    scratch.evaluator.begin(*args.score, place, at.rows, at.vectors);
+    panel.score = &scratch.evaluator;
+  }
+  panel.unit = scratch.unit;
+  panel.unscaled = panel_scales<X>(args).unscaled;
+  panel.to_log2 = panel_scales<X>(args).to_log2;
   panel.s = scratch.s;
   panel.dp = scratch.dp;
   panel.p = scratch.p;
@@ -127,7 +133,7 @@ void flash_backward_tile(const tilewise::BackwardLaunch& args, const tilewise::B
       args.grad_bias.data != nullptr &&
       (args.grad_bias.shape[0] < shape.batch || args.grad_bias.shape[1] < shape.query_heads);
   int32_t* bias_turn = args.bias_turn + item.key_tile;
-  bool is_mixed = args.bias.data != nullptr, is_finite = true;
+  bool is_mixed = args.bias.data != nullptr || args.score, is_finite = true;
 
   const BackwardKeys keys = load_key_panels<X, kCareful>(args, item, scratch);  // lines 7 and 8
   if (shares_grad_bias) wait_for_turn(bias_turn, static_cast<int32_t>(kv_head));
@@ -150,7 +156,7 @@ void flash_backward_tile(const tilewise::BackwardLaunch& args, const tilewise::B
                                     scratch);  // line 21: dQ += dS K; forward: S = scale Q K^T
         if (visit.is_last)
           is_finite &= finish_grad_query<X>(args, dq, item.batch, head, queries,
-                                            visit.is_mixed || args.bias.data != nullptr);
+                                            visit.is_mixed || args.bias.data || args.score);
         pass_turn(turn, visit.before);
       }
     }

@@ -38,6 +38,7 @@ struct DecodeScratch {
   QueryBlock<X> q;  // o: (kWidth, width), a row of dims for each row, unless products are of tiles
   Real* query;      // (kWidth, words(head_dim))
   Real* s;          // (kDecodeTile<X>, kWidth)
+  Real* unit;       // (kUnit, kWidth)
   Real* p;          // (kDecodeTile<X> / kWord, kWidth)
   Real* keys;       // (kDecodeTile<X>, words(head_dim)), where keys must be copied
   Real* values;     // (kDecodeTile<X> / kWord, width), where values must be copied
@@ -56,6 +57,7 @@ struct DecodeScratch {
     take_state(part, q);
     query = part.take<Real>(words<X>(shape.head_dim) * kWidth<X>);
     s = part.take<Real>(kDecodeTile<X> * kWidth<X>);
+    unit = part.take<Real>(kUnit * kWidth<X>);
     p = part.take<Real>(kDecodeTile<X> / X::kWord * kWidth<X>);
     keys = part.take<Real>(kDecodeTile<X> * words<X>(shape.head_dim));
     values = part.take<Real>(kDecodeTile<X> / X::kWord * width);
@@ -259,13 +261,18 @@ bool decode_chunk(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
   const auto& shape = args.shape;
   QueryBlock<X>& q = scratch.q;
   const int64_t width = decode_width<X>(shape.value_dim);
-  const Real scale =
-      static_cast<Real>(scale_of<X>(args.scale, args.scale_f64) * static_cast<Real>(kLog2E));
+  const ScoreScales<Real> scales = score_scales<X>(args);
   const int64_t depth = words<X>(shape.head_dim);
   const bool has_bias = args.bias.data != nullptr, is_few = rows.lanes <= kFewRows;
-  bool mixed = has_bias;
-  load_queries(args, rows, scale, scratch);
-  reset(q, width, kPrescaled<X> || has_bias ? Real(1) : scale);
+  bool mixed = has_bias || args.score;
+  load_queries(args, rows, scales.query, scratch);
+  reset(q, width, kPrescaled<X> || has_bias ? Real(1) : scales.to_log2);
+  int64_t heads[kWidth<X>], queries[kWidth<X>];  // of the lanes, as expressions see them
+  for (int lane = 0; lane < kWidth<X>; ++lane) {
+    const int of = lane < rows.lanes ? lane : 0;
+    heads[lane] = args.origin.head + rows.head(of);
+    queries[lane] = args.origin.query + rows.query(of);
+  }
   const Matrix key = matrix_of(args.key, item.batch, item.kv_head);
   const Matrix value = matrix_of(args.value, item.batch, item.kv_head);
 
@@ -279,13 +286,21 @@ bool decode_chunk(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
     if (scratch.visible->count == 0) continue;
     mixed = mixed || scratch.visible->partial();
     if (has_bias) load_decode_bias(args, rows, k0, keys, scratch);
-    TileScores<X> tile{scratch.p,
-                       kTiled<X> || is_few ? scratch.s : nullptr,
-                       has_bias ? scratch.bias : nullptr,
-                       scratch.visible->bits,
-                       scale,
-                       depth,
-                       kCareful};
+    const TilePlace place = {
+        args.origin.batch + rows.batch, {0, heads}, {0, queries}, {args.origin.key + k0, nullptr}};
+    if (args.score)
+      scratch.evaluator.begin(*args.score, place, static_cast<int>(keys),
+                              (rows.lanes + X::kLanes - 1) / X::kLanes);
+    const TileScores<X> tile{.p = scratch.p,
+                             .s = kTiled<X> || is_few ? scratch.s : nullptr,
+                             .score = args.score ? &scratch.evaluator : nullptr,
+                             .unit = scratch.unit,
+                             .unscaled = scales.unscaled,
+                             .bias = has_bias ? scratch.bias : nullptr,
+                             .bits = scratch.visible->bits,
+                             .to_log2 = scales.to_log2,
+                             .depth = depth,
+                             .careful = kCareful};
     const int64_t next = k0 + keys, next_rows = smaller(kDecodeTile<X>, end - next);
     Fetch<X> next_keys(key, next, next_rows, shape.head_dim);
     if constexpr (kTiled<X>) {

@@ -77,22 +77,21 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
   const int64_t queries = smaller(args.geometry.query_tile, shape.query_length - q0);
   const int blocks = static_cast<int>((queries + kWidth<X> - 1) / kWidth<X>);
   const int64_t width = value_width<X>(shape.value_dim);
-  const Real scale =
-      static_cast<Real>(scale_of<X>(args.scale, args.scale_f64) * static_cast<Real>(kLog2E));
+  const ScoreScales<Real> scales = score_scales<X>(args);
   const bool has_bias = args.bias.data != nullptr;
   const auto lanes = [&](int i) { return smaller(kWidth<X>, queries - i * kWidth<X>); };
   const int64_t kv_head = item.head / (shape.query_heads / shape.kv_heads);
   const Matrix key = matrix_of(args.key, item.batch, kv_head);
   const Matrix value = matrix_of(args.value, item.batch, kv_head);
-  bool mixed = has_bias;
+  bool mixed = has_bias || args.score;
   ReadAhead<X> ahead;
   if (item.next) ahead = ReadAhead<X>(args, *item.next);
 
   for (int i = 0; i < blocks; ++i) {  // line 8: load Q_i; line 2: O = 0, m = -inf, l = 0
     QueryBlock<X>& q = scratch.block[i];
     transpose_words<X>(matrix_of(args.query, item.batch, item.head), q0 + i * kWidth<X>, lanes(i),
-                       shape.head_dim, scale, q.qt);
-    reset(q, width, kPrescaled<X> || has_bias ? Real(1) : scale);
+                       shape.head_dim, scales.query, q.qt);
+    reset(q, width, kPrescaled<X> || has_bias ? Real(1) : scales.to_log2);
   }
   const tilewise::MaskClass& mask = mask_of(args, item.batch, item.head);
   const auto* begin = mask.by_query.begin + item.query_tile;
@@ -108,16 +107,24 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
         const int vectors = static_cast<int>((lanes(i) + X::kLanes - 1) / X::kLanes);
         VisibleTile<X>& visible = *scratch.visible;
         const TilePosition at = {first, kv.k0, true, static_cast<int>(kv.rows), kWidth<X>, vectors};
-        find_visible(visible, mask, *run, at, place_of(args, item.batch, item.head, at),
-                     scratch.evaluator);
+        const TilePlace place = place_of(args, item.batch, item.head, at);
+        find_visible(visible, mask, *run, at, place, scratch.evaluator);
         if (visible.count == 0) continue;
         mixed = mixed || visible.partial();
         if (has_bias)
           load_bias<X>(args.bias, item.batch, item.head, first, lanes(i), kv.k0, kv.rows,
                        scratch.bias);
-        const TileScores<X> tile{scratch.p,    scratch.scores, has_bias ? scratch.bias : nullptr,
-                                 visible.bits, scale,          words<X>(shape.head_dim),
-                                 kCareful};
+        if (args.score) scratch.evaluator.begin(*args.score, place, at.rows, at.vectors);
+        const TileScores<X> tile{.p = scratch.p,
+                                 .s = scratch.scores,
+                                 .score = args.score ? &scratch.evaluator : nullptr,
+                                 .unit = scratch.unit,
+                                 .unscaled = scales.unscaled,
+                                 .bias = has_bias ? scratch.bias : nullptr,
+                                 .bits = visible.bits,
+                                 .to_log2 = scales.to_log2,
+                                 .depth = words<X>(shape.head_dim),
+                                 .careful = kCareful};
         // Lines 9 to 12: S, m, P, l, O.
         const auto product = [&](RowRange range) {
           add_product<X, kCareful>(scratch.block[i], kv, width, scratch.p, visible, range);

@@ -7,19 +7,11 @@
 
 #include "kernels/cpu/generic/online_softmax-inl.h"
 #include "kernels/cpu/generic/pack-inl.h"
+#include "kernels/cpu/generic/scores-inl.h"
 #include "kernels/cpu/generic/visible-inl.h"
 #include "kernels/launch.h"
 
 namespace {
-
-inline constexpr double kLog2E = 1.4426950408889634;
-inline constexpr double kLn2 = 0.69314718055994531;
-
-template <class X>
-typename X::Real scale_of(float scale, double scale_f64) {
-  return sizeof(typename X::Real) == 8 ? static_cast<typename X::Real>(scale_f64)
-                                       : static_cast<typename X::Real>(scale);
-}
 
 // Columns of V as the product O += P V takes them.
 template <class X>
@@ -47,6 +39,7 @@ struct ForwardScratch {
   Real* values;  // (key_tile / kWord, value width), where values must be copied
   Real* groups;  // as many, where products are of tiles: contracted_groups
   Real* scores;  // (kGroup, kWidth), where products are of tiles
+  Real* unit;    // (kUnit, kWidth), where they are not
   Real* bias;    // (key_tile, kWidth)
   VisibleTile<X>* visible;
   TileEvaluator<X> evaluator;  // rows are keys
@@ -66,6 +59,7 @@ struct ForwardScratch {
     values = s.take<Real>(g.key_tile / X::kWord * width);
     groups = kTiled<X> ? s.take<Real>(g.key_tile / X::kWord * width) : nullptr;
     scores = kTiled<X> ? s.take<Real>(kGroup<X> * kWidth<X>) : nullptr;
+    unit = kTiled<X> ? nullptr : s.take<Real>(kUnit * kWidth<X>);
     bias = s.take<Real>(g.key_tile * kWidth<X>);
     visible = s.take<VisibleTile<X>>(1);
     evaluator = TileEvaluator<X>(programs, true, s);
@@ -151,6 +145,18 @@ void catch_up(QueryBlock<X>& q, int64_t value_width) {
   }
 }
 
+// The scores of a unit by the program.
+template <class X, int NV>
+__attribute__((noinline)) void transform_scores(const QueryBlock<X>& q, const TileScores<X>& tile,
+                                                const Rows& keys, int row, int j0) {
+  auto* s = kTiled<X> ? tile.s + row % kGroup<X> * kWidth<X>
+            : tile.s  ? tile.s + row * kWidth<X>
+                      : tile.unit;
+  if (!kTiled<X> && !tile.s) multiply_unit<X, NV>(keys, q.qt, tile.depth, j0, s);
+  if (!kPrescaled<X>) scale_unit<X, NV>(tile.unscaled, j0, s);
+  tile.score->unit(row, j0, j0 + NV, s);
+}
+
 // Lines 9 to 11 for one unit of a segment: P = 2^(S - m), l += rowsum(P), m raised where it must
 // be.
 template <class X>
@@ -158,10 +164,13 @@ void absorb_unit(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys, 
                  int row) {
   const Rows unit = {keys.row(row), keys.stride};
   const auto run = [&]<int NV>() {
+    if (tile.score) transform_scores<X, NV>(q, tile, unit, row, s.j0);
     if (tile.careful || q.raising)
       score_unit_cold<X, NV>(q, tile, unit, row, s.j0, s.masked);
     else if (tile.bias)
       score_unit<X, NV, UnitKind::kBiased>(q, tile, unit, row, s.j0, s.masked);
+    else if (tile.score)
+      score_unit<X, NV, UnitKind::kScored>(q, tile, unit, row, s.j0, s.masked);
     else if (s.masked)
       score_unit<X, NV, UnitKind::kMasked>(q, tile, unit, row, s.j0, true);
     else

@@ -18,6 +18,7 @@
 
 #include "kernels/cpu/generic/exp2-inl.h"
 #include "kernels/cpu/generic/products-inl.h"
+#include "kernels/cpu/generic/scores-inl.h"
 #include "kernels/cpu/generic/visible-inl.h"
 
 namespace {
@@ -45,21 +46,21 @@ struct QueryBlock {
 template <class X>
 struct TileScores {
   using Real = typename X::Real;
-  Real* p;           // (rows / kWord, kWidth) words: P^T of this tile
-  Real* s;           // S^T: (kGroup, kWidth) of one group of rows where products are of tiles;
-                     // (rows, kWidth) or null, to be computed from the keys, elsewhere
-  const Real* bias;  // (rows, kWidth), times log2(e); null: none
+  Real* p;  // (rows / kWord, kWidth) words: P^T of this tile
+  Real* s;  // S^T: (kGroup, kWidth) of one group of rows where products are of tiles;
+            // (rows, kWidth) or null, to be computed from the keys, elsewhere
+  TileEvaluator<X>* score;  // gives the scores of the unit at hand; null: they are S^T
+  Real* unit;               // (kUnit, kWidth): the S^T that it reads, where s is null
+  Real unscaled;            // what that S^T is multiplied by to be s
+  const Real* bias;         // (rows, kWidth), times log2(e); null: none
   const uint16_t (*bits)[X::kVectors];
-  Real scale_log2;  // scale * log2(e)
-  int64_t depth;    // words(head_dim)
-  bool careful;     // mark masked pairs by p = -0.0
+  Real to_log2;   // what scores are multiplied by to be in base 2
+  int64_t depth;  // words(head_dim)
+  bool careful;   // mark masked pairs by p = -0.0
 };
 
-enum class UnitKind { kPlain, kMasked, kBiased };
-
-// Scores that need no factor any more: Q carries it, or adding the bias has applied it.
-template <class X>
-inline constexpr bool kPrescaled = X::kWord == 1;
+// kScored: of a program, with or without a mask.
+enum class UnitKind { kPlain, kMasked, kScored, kBiased };
 
 template <class X>
 inline constexpr bool kSumsWords = X::kWord == 2 && !kTiled<X>;
@@ -94,6 +95,13 @@ TILEWISE_INLINE typename X::Vec exp2_minus(typename X::Vec s, typename X::Vec ba
   return X::shift_into_exponent(exp2_fraction<X>(f, Exp2<typename X::Real>::kFactor), t);
 }
 
+// x, but low where P would be 0 or subnormal. Scores of programs spread so widely that many P would
+// be subnormal, which is slow (spread); others need no more than P = 0 at low.
+template <class X>
+TILEWISE_INLINE typename X::Vec bounded(typename X::Vec x, typename X::Vec low, bool spread) {
+  return spread ? X::select(X::less(x, X::add(low, X::broadcast(1))), low, x) : X::max(low, x);
+}
+
 // S^T of the group that starts at `row` of the tile, into tile.s. whole: all of it is visible;
 // otherwise P of its units that are not computed is 0, or marked as masked.
 template <class X>
@@ -107,9 +115,16 @@ void score_group(const QueryBlock<X>& q, const TileScores<X>& tile, const Rows& 
 }
 
 // S^T of kRows keys: of row `row` of the tile, which `keys` starts with, and lanes from lane0 on.
-template <class X, int NV>
+template <class X, int NV, bool kMayBeScored>
 TILEWISE_INLINE void load_scores(typename X::Vec (&s)[X::kRows][NV], const QueryBlock<X>& q,
                                  const TileScores<X>& tile, const Rows& keys, int row, int lane0) {
+  if (kMayBeScored && tile.score) {
+    const Operand& from = tile.score->output(0);
+    TILEWISE_UNROLL for (int i = 0; i < X::kRows; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
+        s[i][j] = X::load(reinterpret_cast<const typename X::Real*>(
+            from.at(row % kUnit + i, lane0 / X::kLanes + j)));
+    return;
+  }
   if (!kTiled<X> && !tile.s) {
     multiply_abt<X, NV>(s, keys, q.qt + lane0, tile.depth);
     return;
@@ -131,7 +146,7 @@ __attribute__((noinline)) void score_unit(QueryBlock<X>& q, const TileScores<X>&
   using Real = typename X::Real;
   constexpr bool kScaled = kPrescaled<X> || kKind == UnitKind::kBiased;
   const int lane0 = j0 * X::kLanes;
-  const Vec scale = X::broadcast(tile.scale_log2);
+  const Vec scale = X::broadcast(tile.to_log2);
   Vec sum[NV], sum_words[NV], over = Vec{};
   TILEWISE_UNROLL for (int j = 0; j < NV; ++j) {
     sum[j] = X::load(q.l + lane0 + j * X::kLanes);
@@ -139,7 +154,8 @@ __attribute__((noinline)) void score_unit(QueryBlock<X>& q, const TileScores<X>&
   }
   for (int half = 0; half < kUnit; half += X::kRows) {
     Vec s[X::kRows][NV];
-    load_scores<X, NV>(s, q, tile, {keys.row(half), keys.stride}, row + half, lane0);
+    load_scores<X, NV, kKind == UnitKind::kScored || kKind == UnitKind::kBiased>(
+        s, q, tile, {keys.row(half), keys.stride}, row + half, lane0);
     TILEWISE_UNROLL for (int j = 0; j < NV; ++j) {
       const int lane = lane0 + j * X::kLanes;
       const Vec base_m = X::load(q.base_m + lane), low = X::load(q.low + lane);
@@ -150,10 +166,12 @@ __attribute__((noinline)) void score_unit(QueryBlock<X>& q, const TileScores<X>&
           Vec x = s[i + h][j];
           if constexpr (kKind == UnitKind::kBiased) {
             const Vec bias = X::load(tile.bias + (r + h) * kWidth<X> + lane);
-            x = kPrescaled<X> ? X::add(x, bias) : X::fma(x, scale, bias);
+            x = X::fma(x, scale, bias);
             x = X::select(X::equal(bias, X::broadcast(-__builtin_inff())), low, x);
           }
-          x = X::max(low, x);
+          constexpr bool kSpread = kKind == UnitKind::kScored && kPrescaled<X>;
+          if (kSpread) x = X::mul(x, scale);
+          x = bounded<X>(x, low, kSpread);
           if (kKind != UnitKind::kPlain && masked)
             x = X::select(X::lanes(tile.bits[r + h][j0 + j]), x, low);
           p[h] = exp2_minus<X, kScaled>(x, base_m, scale, t[h]);
@@ -182,6 +200,7 @@ struct ColdUnit {
   typename X::Vec x[kUnit];  // as exp2_minus takes them
   typename X::Mask visible[kUnit];
   bool scaled;
+  bool spread;  // see bounded
   typename X::Vec scale;
 };
 
@@ -198,8 +217,9 @@ __attribute__((noinline)) void exp2_special(const ColdUnit<X>& unit, typename X:
   for (int i = 0; i < kUnit; ++i) {
     const Vec x = unit.x[i], y = unit.scaled ? x : X::mul(x, unit.scale);
     Vec t;
-    p[i] = unit.scaled ? exp2_minus<X, true>(X::max(low, x), base_m, unit.scale, t)
-                       : exp2_minus<X, false>(X::max(low, x), base_m, unit.scale, t);
+    p[i] = unit.scaled
+               ? exp2_minus<X, true>(bounded<X>(x, low, unit.spread), base_m, unit.scale, t)
+               : exp2_minus<X, false>(bounded<X>(x, low, unit.spread), base_m, unit.scale, t);
     if (X::any(large)) {
       const Vec difference = X::max(X::broadcast(E::kZero), X::sub(y, m));
       const Vec magic = X::broadcast(E::kMagic), n = X::sub(X::add(difference, magic), magic);
@@ -224,12 +244,13 @@ void score_unit_cold(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& ke
   const Vec minus_inf = X::broadcast(-__builtin_inff());
   const Vec masked_p = X::broadcast(tile.careful ? Real(-0.0) : Real(0));
   ColdUnit<X> unit;
-  unit.scaled = kPrescaled<X> || tile.bias;
-  unit.scale = X::broadcast(tile.scale_log2);
+  unit.scaled = tile.bias || kPrescaled<X>;
+  unit.spread = kPrescaled<X> && tile.score && !tile.bias;
+  unit.scale = X::broadcast(tile.to_log2);
   Real scores[kUnit][NV * X::kLanes];
   for (int half = 0; half < kUnit; half += X::kRows) {
     Vec s[X::kRows][NV];
-    load_scores<X, NV>(s, q, tile, {keys.row(half), keys.stride}, row + half, j0 * X::kLanes);
+    load_scores<X, NV, true>(s, q, tile, {keys.row(half), keys.stride}, row + half, j0 * X::kLanes);
     TILEWISE_UNROLL for (int i = 0; i < X::kRows; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
         X::store(scores[half + i] + j * X::kLanes, s[i][j]);
   }
@@ -244,9 +265,12 @@ void score_unit_cold(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& ke
       unit.visible[i] = X::lanes(masked ? tile.bits[row + i][j0 + j] : ~0u);
       if (tile.bias) {
         const Vec bias = X::load(tile.bias + (row + i) * kWidth<X> + lane);
-        x = kPrescaled<X> ? X::add(x, bias) : X::fma(x, unit.scale, bias);
+        x = X::fma(x, unit.scale, bias);
         unit.visible[i] = X::both(unit.visible[i], X::opposite(X::equal(bias, minus_inf)));
       }
+      if (unit.spread) x = X::mul(x, unit.scale);
+      if (tile.score)
+        unit.visible[i] = X::both(unit.visible[i], X::opposite(X::equal(x, minus_inf)));
       unit.x[i] = x;
       const Vec y = unit.scaled ? x : X::mul(x, unit.scale);
       const Vec t = unit.scaled ? X::add(x, old_base) : X::fma(x, unit.scale, old_base);
@@ -266,7 +290,7 @@ void score_unit_cold(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& ke
       X::store(q.l + lane, X::mul(X::load(q.l + lane), f));
       if (kSumsWords<X>) X::store(q.l_words + lane, X::mul(X::load(q.l_words + lane), f));
       X::store(q.raised_by + lane, f);
-      set_reference(q, lane, m, unit.scaled ? Real(1) : tile.scale_log2);
+      set_reference(q, lane, m, unit.scaled ? Real(1) : tile.to_log2);
       q.raising = true;
     }
     const Vec m = X::load(q.m + lane), base_m = X::load(q.base_m + lane),
@@ -276,10 +300,10 @@ void score_unit_cold(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& ke
       exp2_special<X>(unit, m, base_m, low, p);
     } else if (unit.scaled) {
       TILEWISE_UNROLL for (int i = 0; i < kUnit; ++i) p[i] =
-          exp2_minus<X, true>(X::max(low, unit.x[i]), base_m, unit.scale, t);
+          exp2_minus<X, true>(bounded<X>(unit.x[i], low, unit.spread), base_m, unit.scale, t);
     } else {
       TILEWISE_UNROLL for (int i = 0; i < kUnit; ++i) p[i] =
-          exp2_minus<X, false>(X::max(low, unit.x[i]), base_m, unit.scale, t);
+          exp2_minus<X, false>(bounded<X>(unit.x[i], low, unit.spread), base_m, unit.scale, t);
     }
     Vec sum = X::load(q.l + lane), sum_words = X::load(q.l_words + lane);
     TILEWISE_UNROLL for (int i = 0; i < kUnit; i += 2) {

@@ -187,38 +187,60 @@ void find_visible(VisibleTile<X>& tile, const tilewise::TileRule& by, const Tile
   }
 }
 
+// Bits of a unit, as in VisibleTile.
+template <class X>
+struct UnitBits {
+  static constexpr int kCount = kUnit * X::kVectors;
+  static constexpr auto kAll = static_cast<uint16_t>((1u << X::kLanes) - 1);
+  uint16_t x[kCount];
+
+  // What a register of bools shows of lane vectors [j0, j1).
+  void read(const Operand& from, int j0, int j1) {
+    if (from.vector == sizeof(uint16_t) && from.row == sizeof(uint16_t) * X::kVectors) {
+      std::memcpy(x, from.data, sizeof(x));
+    } else {
+      for (int i = 0; i < kUnit; ++i)
+        for (int j = j0; j < j1; ++j)
+          std::memcpy(x + i * X::kVectors + j, from.at(i, j), sizeof(uint16_t));
+    }
+    for (uint16_t& bits : x) bits &= kAll;
+  }
+  void keep(const uint16_t (*rows)[X::kVectors]) {
+    for (int n = 0; n < kCount; ++n) x[n] &= rows[n / X::kVectors][n % X::kVectors];
+  }
+  bool shows(int j) const {
+    uint16_t some = 0;
+    for (int i = 0; i < kUnit; ++i) some |= x[i * X::kVectors + j];
+    return some != 0;
+  }
+  bool hides(int j) const {
+    uint16_t all = kAll;
+    for (int i = 0; i < kUnit; ++i) all &= x[i * X::kVectors + j];
+    return all != kAll;
+  }
+};
+
 // Of what is visible, what the first output of the program shows too. The evaluator has begun on
 // this tile.
 template <class X>
 void keep_visible(VisibleTile<X>& tile, TileEvaluator<X>& program) {
-  constexpr int V = X::kVectors;
-  constexpr auto kAll = static_cast<uint16_t>((1u << X::kLanes) - 1);
   Segment before[kMaxRows / kUnit];
   const int count = tile.count;
   std::memcpy(before, tile.segments, count * sizeof(*before));
   tile.count = 0;
   for (int n = 0; n < count; ++n)
     for (int row = before[n].begin; row < before[n].end; row += kUnit) {
-      const Segment& s = before[n];
-      program.unit(row, s.j0, s.j1);
-      const Operand& out = program.output(0);
-      uint16_t some[V] = {}, all[V];  // of the unit's rows
-      std::memset(all, 0xff, sizeof(all));
-      for (int i = 0; i < kUnit; ++i)
-        for (int j = s.j0; j < s.j1; ++j) {
-          uint16_t bits;
-          std::memcpy(&bits, out.at(i, j), sizeof(bits));
-          bits &= s.masked ? tile.bits[row + i][j] : kAll;
-          tile.bits[row + i][j] = bits;
-          some[j] |= bits;
-          all[j] &= bits;
-        }
-      int j0 = s.j0, j1 = s.j1;
-      while (j0 < j1 && some[j0] == 0) ++j0;
-      while (j0 < j1 && some[j1 - 1] == 0) --j1;
+      int j0 = before[n].j0, j1 = before[n].j1;
+      program.unit(row, j0, j1);
+      UnitBits<X> bits;
+      bits.read(program.output(0), j0, j1);
+      if (before[n].masked) bits.keep(tile.bits + row);
+      while (j0 < j1 && !bits.shows(j0)) ++j0;
+      while (j0 < j1 && !bits.shows(j1 - 1)) --j1;
       if (j0 == j1) continue;
       bool masked = false;
-      for (int j = j0; j < j1; ++j) masked |= all[j] != kAll;
+      for (int j = j0; j < j1; ++j) masked |= bits.hides(j);
+      if (masked) std::memcpy(tile.bits + row, bits.x, sizeof(bits.x));
       tile.add({row, row + kUnit, j0, j1, masked});
     }
 }
