@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a check of a vocabulary says what went wrong first.
+#pragma once
+
+#include <cstdio>
+
+#include "base/random.h"
+
+namespace {
+
+using tilewise::Random;
+
+char failure[256];
+
+#define CHECK(condition, ...)                              \
+  do {                                                     \
+    if (!(condition)) {                                    \
+      std::snprintf(failure, sizeof failure, __VA_ARGS__); \
+      return failure;                                      \
+    }                                                      \
+  } while (false)
+
+}  // namespace
