@@ -52,7 +52,7 @@ class CachedPlan {
 struct PlanKey {
   int64_t query_heads, kv_heads, max_batch, max_query_length, max_kv_length, head_dim, value_dim;
   DType dtype;
-  uint64_t mask;  // hash; 0: none
+  uint64_t mask, score;  // hashes; 0: none
   double scale;
   bool has_bias, same_bits_as_prefill;
   const KernelTable* kernels;
@@ -75,6 +75,7 @@ PlanKey key_of(const Problem& problem, const PlanOptions& options) {
           problem.value_dim,
           problem.dtype,
           hash_of(problem.mask.expression()),
+          hash_of(problem.score.expression()),
           *problem.scale,
           problem.has_bias,
           problem.same_bits_as_prefill,
@@ -130,6 +131,7 @@ Call describe_call(const Tensors& tensors, const AttentionOptions& options, cons
   problem.value_dim = tensors.value.shape[3];
   problem.dtype = tensors.query.dtype;
   problem.mask = options.mask;
+  problem.score = options.score;
   problem.scale = options.scale;
   problem.has_bias = tensors.bias.data != nullptr;
   problem.same_bits_as_prefill = options.same_bits_as_prefill;
@@ -159,6 +161,7 @@ void run_call(Call call, const Tensors& tensors, const AttentionOptions& options
   const std::shared_ptr<CachedPlan> cached = plan_cache().get(call.problem, options.plan);
   const Plan::Data& plan = cached->plan().data();
   const std::shared_ptr<const Schedule::Data> schedule = make_schedule(plan, call.step, operation);
+  validate_tables(schedule->score, tensors, operation);
   Workspace workspace = cached->borrow();
   run(plan, *schedule, tensors, workspace.data());
   cached->give_back(std::move(workspace));

@@ -123,21 +123,23 @@ int64_t count_visible_pairs(const Mask& mask, const Step& step, int64_t query_he
   return sum;
 }
 
-ProgramSizes largest_program(const Mask& mask) {
-  if (mask.expression() == nullptr) return {};
-  const Expression& expression = *mask.expression();
-  // Numbers for which the compiler knows no shortcut; tables are not read.
+expr::Values values_without_shortcuts(const Expression& expression) {
   expr::Values values;
-  for (size_t i = 0; i < expression.graph->symbols().size(); ++i) {
+  for (const expr::Symbol& symbol : expression.graph->symbols()) {
     expr::Values::Entry entry{.integer = 3, .real = 1e-320};
     auto table = std::make_shared<expr::IntTable>();
     table->data = {0};
-    table->shape.assign(static_cast<size_t>(expression.graph->symbols()[i].rank), 1);
+    table->shape.assign(static_cast<size_t>(symbol.rank), 1);
     entry.table = table;
     values.symbols.push_back(entry);
   }
   values.query_length = values.kv_length = 3;
-  return expr::compile(expression, values, {}).sizes;
+  return values;
+}
+
+ProgramSizes largest_program(const Mask& mask) {
+  if (mask.expression() == nullptr) return {};
+  return expr::compile(*mask.expression(), values_without_shortcuts(*mask.expression()), {}).sizes;
 }
 
 HeadTiles make_head_tiles(const Mask& mask, expr::MaskTiles tiles, const expr::Values& values,

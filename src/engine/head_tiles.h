@@ -57,6 +57,10 @@ struct HeadClasses {
 // Visible pairs of all heads, exact: evaluates the mask where tiles need a program.
 [[nodiscard]] int64_t count_visible_pairs(const Mask& mask, const Step& step, int64_t query_heads);
 
+// Data of the right kinds for which the compiler finds no shortcut, so that programs become as
+// large as with any other.
+[[nodiscard]] expr::Values values_without_shortcuts(const expr::Expression& expression);
+
 // The largest programs that any step of the mask may need: what a workspace is sized for.
 [[nodiscard]] ProgramSizes largest_program(const Mask& mask);
 

@@ -57,6 +57,7 @@ void validate_run(const Plan::Data& plan, const Schedule::Data& schedule, const 
   } else {
     validate_backward(plan.problem, schedule.step, tensors, operation);
   }
+  validate_tables(schedule.score, tensors, operation);
   validate_workspace(workspace.data(), workspace.bytes(), plan.workspace_bytes, operation);
   validate_apart(workspace.data(), plan.workspace_bytes, tensors, operation);
 }
@@ -70,7 +71,7 @@ void set_workspace_maxima(Plan::Data& plan) {
   const Geometry geometry =
       longest_geometry(plan.tiles.geometry, *plan.kernel, problem.max_query_length);
   const int64_t slots = max_slots(shape.batch * shape.kv_heads, plan.threads);
-  plan.programs = largest_program(problem.mask);
+  plan.programs = expr::larger(largest_program(problem.mask), largest_program(problem.score));
   plan.forward = forward_layout(*plan.kernel, shape, geometry, plan.programs, plan.threads);
   plan.backward = backward_layout(*plan.kernel, shape, geometry, plan.programs, plan.threads, slots,
                                   real_bytes(problem));

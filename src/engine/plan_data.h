@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/head_tiles.h"
+#include "engine/score_programs.h"
 #include "engine/tiling.h"
 #include "engine/tuned_tiles.h"
 #include "engine/workspace_layout.h"
@@ -27,6 +28,7 @@ struct Schedule::Data {
   expr::Values mask_values;
   HeadClasses heads;
   int64_t pairs = 0;  // visible, of all heads
+  ScorePrograms score;
 
   std::vector<HeadTiles> forward_tiles;  // of each class
   std::vector<MaskClass> forward_masks;  // the same for kernels

@@ -18,7 +18,11 @@ class BackwardRun {
  public:
   BackwardRun(const Plan::Data& plan, const Schedule::Data& schedule,
               const BackwardTensors& tensors, void* workspace) noexcept
-      : plan_(plan), schedule_(schedule), workspace_(workspace) {
+      : plan_(plan),
+        schedule_(schedule),
+        workspace_(workspace),
+        real_tables_(schedule.score, tensors.tables),
+        score_(schedule.score.backward.view(real_tables_.by_symbol)) {
     const BackwardLayout& layout = schedule.backward;
     const double scale = *plan.problem.scale;
     launch_.shape = schedule.shape;
@@ -40,6 +44,7 @@ class BackwardRun {
     launch_.mask_classes = schedule.backward_masks.data();
     launch_.class_of_head = schedule.heads.class_of_head.data();
     launch_.program_sizes = plan.programs;
+    if (plan.problem.score.expression() != nullptr) launch_.score = &score_;
     launch_.origin = {schedule.step.batch_offset, schedule.step.head_offset,
                       schedule.step.query_offset, schedule.step.key_offset};
     launch_.lse = layout.lse.in<void>(workspace);
@@ -159,6 +164,8 @@ class BackwardRun {
   const Plan::Data& plan_;
   const Schedule::Data& schedule_;
   void* workspace_;
+  RealTables real_tables_;
+  TileProgram score_;
   BackwardLaunch launch_{};
 };
 

@@ -24,6 +24,10 @@ void run_forward(const Plan::Data& plan, const Schedule::Data& schedule,
   launch.mask_classes = schedule.forward_masks.data();
   launch.class_of_head = schedule.heads.class_of_head.data();
   launch.program_sizes = plan.programs;
+  const RealTables real_tables(schedule.score, tensors.tables);
+  const TileProgram score = (schedule.decodes ? schedule.score.decode : schedule.score.forward)
+                                .view(real_tables.by_symbol);
+  if (plan.problem.score.expression() != nullptr) launch.score = &score;
   launch.origin = {schedule.step.batch_offset, schedule.step.head_offset,
                    schedule.step.query_offset, schedule.step.key_offset};
 

@@ -153,8 +153,11 @@ std::shared_ptr<const Schedule::Data> ScheduleCache::find(const Problem& problem
   const std::lock_guard lock(mutex_);
   for (const auto& entry : entries_) {
     if (entry == nullptr || !same_step(entry->step, step)) continue;
-    const expr::Expression* mask = problem.mask.expression();
-    if (mask == nullptr || has_values(*mask, entry->mask_values, step)) return entry;
+    const expr::Expression *mask = problem.mask.expression(), *score = problem.score.expression();
+    if ((mask == nullptr || has_values(*mask, entry->mask_values, step)) &&
+        (score == nullptr || has_values(*score, entry->score.values, step))) {
+      return entry;
+    }
   }
   return nullptr;
 }
@@ -169,7 +172,7 @@ std::shared_ptr<const Schedule::Data> make_schedule(const Plan::Data& plan, cons
                                                     const char* operation) {
   validate_step(plan.problem, step, operation);
   const expr::Expression* mask = plan.problem.mask.expression();
-  require_used(mask, nullptr, step, operation);
+  require_used(mask, plan.problem.score.expression(), step, operation);
   if (auto cached = plan.schedules.find(plan.problem, step)) return cached;
   auto schedule = std::make_shared<Schedule::Data>();
   schedule->plan_id = plan.id;
@@ -180,6 +183,8 @@ std::shared_ptr<const Schedule::Data> make_schedule(const Plan::Data& plan, cons
   if (mask != nullptr) schedule->mask_values = bind(*mask, step, operation);
   schedule->heads = classify_heads(plan.problem.mask, schedule->mask_values, step,
                                    schedule->shape.query_heads, operation);
+  schedule->score =
+      make_score_programs(plan.problem.score, step, schedule->shape.query_heads, operation);
   tile_backward(plan, *schedule);
   schedule_forward(plan, *schedule);
   if (step.query_length > 0 && step.query_length <= kDecodeQueries)
