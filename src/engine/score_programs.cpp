@@ -29,7 +29,7 @@ ScoreAndDerivative with_derivative(const Expression& score) {
 
 // Every index of every lookup in a real table: within the least extents that hold it.
 std::vector<ScoreTable> tables_of(const Expression& score, const expr::Values& values,
-                                  const expr::Domain& domain, const char* operation) {
+                                  const expr::Domain& domain) {
   std::vector<ScoreTable> tables;
   const std::vector<expr::Symbol>& symbols = score.graph->symbols();
   const expr::Bounds bounds(score, values, domain);
@@ -42,11 +42,6 @@ std::vector<ScoreTable> tables_of(const Expression& score, const expr::Values& v
       if (!reached[i] || node.op != expr::Op::kLookup || node.immediate != table.symbol) continue;
       for (int axis = 0; axis < node.count; ++axis) {
         const expr::Interval index = bounds.integer(node.operand[axis]);
-        if (index.lo < 0) {
-          reject(operation, "index " + std::to_string(axis) + " of table \"" + table.name + "\"",
-                 "between " + text_of(index.lo) + " and " + text_of(index.hi), "0 or more",
-                 "clamp it with min and max");
-        }
         int64_t& extent = table.extent[4 - table.rank + axis];
         extent = std::max(extent, index.hi < expr::kMaxInt ? index.hi + 1 : index.hi);
       }
@@ -70,7 +65,7 @@ ScorePrograms make_score_programs(const Score& score, const Step& step, int64_t 
                               {step.head_offset, step.head_offset + query_heads - 1},
                               grid_of(step).box()};
     expr::check_bound(expression, result.values, domain, operation);
-    result.tables = tables_of(expression, result.values, domain, operation);
+    result.tables = tables_of(expression, result.values, domain);
     is_narrow = expr::fits_32_bits(expression, result.values, domain);
   }
   const expr::BytecodeOptions options{.is_narrow = is_narrow};

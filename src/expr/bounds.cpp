@@ -23,11 +23,12 @@ void check_indices(const Graph& graph, const Node& node, const Values& values, c
   for (int i = 0; i < node.count; ++i) {
     const int64_t extent = node.type == Type::kInt ? entry.table->shape[static_cast<size_t>(i)]
                                                    : entry.real_table.shape[4 - node.count + i];
+    const bool is_known = extent > 0;  // real tables come later, with a run
     const Interval index = bounds.integer(node.operand[i]);
-    if (index.lo >= 0 && index.hi < extent) continue;
+    if (index.lo >= 0 && (!is_known || index.hi < extent)) continue;
     throw InvalidArgument(
         message(operation, "index " + std::to_string(i) + " of table " + graph.symbol_of(node).name,
-                text_of(index), "0 to " + std::to_string(extent - 1),
+                text_of(index), is_known ? "0 to " + std::to_string(extent - 1) : "0 or more",
                 "keep it inside with min and max, or bind a larger table"));
   }
 }
