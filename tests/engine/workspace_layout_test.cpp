@@ -13,14 +13,15 @@ constexpr AttentionShape kShape = {2, 6, 3, 100, 70, 24, 12};
 constexpr Geometry kGeometry = {64, 32, 16, 16};
 
 TEST(WorkspaceLayout, Forward) {
-  const ForwardLayout layout = forward_layout(testing::stub_kernel(), kShape, kGeometry, 3);
+  const ForwardLayout layout = forward_layout(testing::stub_kernel(), kShape, kGeometry, {}, 3);
   EXPECT_EQ(layout.scratch_stride, 128);  // 100 bytes, to the next cache line
   EXPECT_EQ(layout.scratch.bytes, 3 * 128);
   EXPECT_EQ(layout.bytes, 64 + 3 * 128);
 }
 
 TEST(WorkspaceLayout, BackwardHoldsWhatTheKernelsAreTold) {
-  const BackwardLayout layout = backward_layout(testing::stub_kernel(), kShape, kGeometry, 2, 3, 4);
+  const BackwardLayout layout =
+      backward_layout(testing::stub_kernel(), kShape, kGeometry, {}, 2, 3, 4);
   EXPECT_EQ(layout.lse.bytes, 4 * 2 * 6 * 100);
   EXPECT_EQ(layout.delta.bytes, 4 * 2 * 6 * 100);
   EXPECT_EQ(layout.accumulator.bytes, 4 * 3 * 2 * 100 * 24);
@@ -31,7 +32,8 @@ TEST(WorkspaceLayout, BackwardHoldsWhatTheKernelsAreTold) {
 }
 
 TEST(WorkspaceLayout, PartsAreAlignedAndDisjoint) {
-  const BackwardLayout layout = backward_layout(testing::stub_kernel(), kShape, kGeometry, 2, 3, 8);
+  const BackwardLayout layout =
+      backward_layout(testing::stub_kernel(), kShape, kGeometry, {}, 2, 3, 8);
   const WorkspacePart* parts[] = {&layout.counter,     &layout.lse,    &layout.delta,
                                   &layout.accumulator, &layout.turn,   &layout.bias_turn,
                                   &layout.careful,     &layout.scratch};
@@ -47,14 +49,15 @@ TEST(WorkspaceLayout, PartsAreAlignedAndDisjoint) {
 
 TEST(WorkspaceLayout, NoLengthNeedsNoRows) {
   const AttentionShape empty = {0, 6, 3, 0, 0, 24, 12};
-  const BackwardLayout layout = backward_layout(testing::stub_kernel(), empty, kGeometry, 1, 0, 4);
+  const BackwardLayout layout =
+      backward_layout(testing::stub_kernel(), empty, kGeometry, {}, 1, 0, 4);
   EXPECT_EQ(layout.bytes, 64 + 128);
 }
 
 TEST(WorkspaceLayout, OverflowIsAnError) {
   const int64_t most = (int64_t{1} << 31) - 1;
   const AttentionShape huge = {most, 1, 1, most, 1, 1, 1};
-  EXPECT_THROW((void)backward_layout(testing::stub_kernel(), huge, kGeometry, 1, 1, 8),
+  EXPECT_THROW((void)backward_layout(testing::stub_kernel(), huge, kGeometry, {}, 1, 1, 8),
                InvalidArgument);
 }
 
