@@ -65,11 +65,11 @@ TEST(Bench, EveryDtypeAndPassHasItsFields) {
       EXPECT_EQ(result["kv_heads"], 2);
       EXPECT_EQ(result["threads"], 2);
       // Causal, bottom right: query q sees q + 1 + (56 - 40) keys.
-      EXPECT_EQ(result["pairs"], 40 * 17 + 40 * 39 / 2);
+      EXPECT_EQ(result["pairs"], 2 * 4 * (40 * 17 + 40 * 39 / 2));
       EXPECT_GE(result["rounds"].get<int>(), 2);
       const double seconds = result["median_ms"].get<double>() / 1e3;
       EXPECT_GE(result["median_ms"].get<double>(), result["min_ms"].get<double>());
-      const double flops = 2.0 * 2 * 4 * result["pairs"].get<double>() * (24 + 16) *
+      const double flops = 2.0 * result["pairs"].get<double>() * (24 + 16) *
                            (pass == "forward"    ? 1
                             : pass == "backward" ? 2.5
                                                  : 3.5);

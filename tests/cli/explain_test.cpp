@@ -28,7 +28,7 @@ TEST(Explain, FullAttentionInTheFormulasOfThePaper) {
   EXPECT_EQ(json.at("schema"), 1);
   EXPECT_EQ(json.at("command"), "explain");
   EXPECT_EQ(json.at("isa"), "scalar");
-  EXPECT_EQ(json.at("pairs"), n * m);
+  EXPECT_EQ(json.at("pairs"), 2 * 6 * n * m);
   const auto tiles = [](int64_t length, const Json& tile) {
     return (length + tile.get<int64_t>() - 1) / tile.get<int64_t>();
   };

@@ -70,7 +70,7 @@ std::vector<Result> results_of(const BackwardTensors& t) {
 
 std::vector<std::vector<double>> run(const Case& c, CaseMemory& memory,
                                      const StandardOptions& options) {
-  const StandardPlan plan = make_standard(problem_of(c), step_of(c), options);
+  const StandardPlan plan = make_standard(problem_of(c), memory.step(), options);
   const GuardedMemory workspace(plan.workspace_bytes(), c.flush);
   memory.poison_outputs();
   plan.forward(memory.forward_tensors(), workspace.data());
@@ -93,6 +93,7 @@ Case random_standard_case(uint64_t index) {
   c.not_a_number = NotANumber::kNone;
   if (c.dtype == DType::kFloat16) c.values = Values::kNormal;
   if (c.batch == 0) c.batch = 1;
+  c.score = "s";
   return c;
 }
 
