@@ -7,8 +7,8 @@
 namespace tilewise {
 
 // Key j is visible to query i iff lo <= j - i <= hi; i and j are local (counted from the first
-// query and key given). Every mask of this version is a band: lo or hi is +-kUnbounded where there
-// is no limit. lo > hi: nothing is visible.
+// query and key given). lo or hi is +-kUnbounded where there is no limit. lo > hi: nothing is
+// visible.
 struct Band {
   static constexpr int64_t kUnbounded = int64_t{1} << 62;
   int64_t lo = -kUnbounded;

@@ -9,7 +9,8 @@
 #include "expr/bytecode.h"
 #include "expr/eval_scalar.h"
 #include "kernels/cpu/backward_case.h"
-#include "problem/mask.h"
+#include "expr/recognise.h"
+#include "expr/specialise.h"
 #include "schedule/tile_runs.h"
 
 namespace tilewise::backward_test {
@@ -48,7 +49,12 @@ class TestMasks {
  public:
   // Everybody sees the band of a mask of the library.
   TestMasks(const Mask& mask, int64_t queries, int64_t keys) : masks_(1) {
-    masks_[0].rule.band = detail::band_of(mask, queries, keys, 0, 0);
+    if (mask.expression() == nullptr || queries == 0 || keys == 0) return;
+    const expr::TileGrid grid = {.queries = queries, .keys = keys};
+    expr::Values values;
+    values.query_length = queries, values.kv_length = keys;
+    masks_[0].rule =
+        expr::recognise(expr::specialise(*mask.expression(), values, 0, 0, grid.box()), grid).rule;
   }
   // Head h of batch b has mask (b * heads + h) % masks.size(). Some full and some empty tiles are
   // called partial where `is_careless`, as a classification may.
