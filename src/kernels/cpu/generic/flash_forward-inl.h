@@ -113,7 +113,7 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
                        scratch.bias);
         const TileScores<X> tile{scratch.p,    scratch.scores, has_bias ? scratch.bias : nullptr,
                                  visible.bits, scale,          words<X>(shape.head_dim),
-                                 kCareful};
+                                 kCareful,     vectors};
         // Lines 9 to 12: S, m, P, l, O.
         const auto product = [&](RowRange range) {
           add_product<X, kCareful>(scratch.block[i], kv, width, scratch.p, visible, range);

@@ -53,6 +53,7 @@ struct TileScores {
   Real scale_log2;  // scale * log2(e)
   int64_t depth;    // words(head_dim)
   bool careful;     // mark masked pairs by p = -0.0
+  int vectors;      // of lanes that hold queries
 };
 
 enum class UnitKind { kPlain, kMasked, kBiased };
@@ -99,7 +100,10 @@ TILEWISE_INLINE typename X::Vec exp2_minus(typename X::Vec s, typename X::Vec ba
 template <class X>
 void score_group(const QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys, int row,
                  bool whole) {
-  multiply_group<X>({keys.row(row), keys.stride}, q.qt, tile.depth, tile.s);
+  if (tile.vectors == 1)
+    multiply_group<X, 1>({keys.row(row), keys.stride}, q.qt, tile.depth, tile.s);
+  else
+    multiply_group<X>({keys.row(row), keys.stride}, q.qt, tile.depth, tile.s);
   if (whole) return;
   const auto hidden = tile.careful ? X::masked_words() : typename X::Vec{};
   auto* p = tile.p + row / X::kWord * kWidth<X>;
