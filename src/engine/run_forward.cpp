@@ -39,15 +39,20 @@ void run_forward(const Plan::Data& plan, const Schedule::Data& schedule,
     launch.decode.turn = schedule.forward.decode_turn.in<int32_t>(workspace);
     std::memset(launch.decode.turn, 0, static_cast<size_t>(schedule.forward.decode_turn.bytes));
     const int64_t tiles = launch.decode.row_tiles, heads = shape.batch * shape.kv_heads;
-    run_items(
-        *plan.executor, schedule.forward_workers, schedule.forward_items, counter,
-        [&](int64_t index, int worker) {
-          // Chunks outside: neighbours in time belong to different heads and need not wait.
-          const int64_t head = index / tiles % heads;
-          const DecodeItem item = {head / shape.kv_heads, head % shape.kv_heads, index % tiles,
-                                   launch.decode.first_chunk + index / (tiles * heads)};
-          plan.kernel->decode(launch, item, scratch + worker * schedule.forward.scratch_stride);
-        });
+    // Chunks outside: neighbours in time belong to different heads and need not wait.
+    const auto item_of = [&](int64_t index, const DecodeItem* next) {
+      const int64_t head = index / tiles % heads;
+      return DecodeItem{head / shape.kv_heads, head % shape.kv_heads, index % tiles,
+                        launch.decode.first_chunk + index / (tiles * heads), next};
+    };
+    const auto run_item = [&](int64_t index, int worker) {
+      const int64_t after = index + schedule.forward_workers;
+      const bool is_last = after >= schedule.forward_items;
+      const DecodeItem next = item_of(is_last ? index : after, nullptr);
+      const DecodeItem item = item_of(index, is_last ? nullptr : &next);
+      plan.kernel->decode(launch, item, scratch + worker * schedule.forward.scratch_stride);
+    };
+    run_items(*plan.executor, schedule.forward_workers, schedule.forward_items, counter, run_item);
     return;
   }
 

@@ -85,6 +85,8 @@ struct DecodeItem {
   int64_t kv_head;
   int64_t row_tile;
   int64_t chunk;
+  // Probably the next item of the same worker, for reading ahead; null: unknown.
+  const DecodeItem* next = nullptr;
 };
 
 struct BackwardLaunch {

@@ -424,7 +424,8 @@ const char* check_cold_path() {
                                .bits = visible.bits,
                                .to_log2 = scale,
                                .depth = kDepth,
-                               .careful = false};
+                               .careful = false,
+                               .vectors = X::kVectors};
       for (int i = 0; i < visible.count; ++i) {
         const Segment& s = visible.segments[i];
         for (int row = s.begin; row < s.end; row += kUnit) {

@@ -26,8 +26,9 @@ struct AmxBf16 : Avx512Bf16 {
   // GCC's intrinsics do not say that tiles are loaded from memory.
   TILEWISE_INLINE void finish_stores() { __asm__ volatile("" ::: "memory"); }
 
-  // A product A B in `steps` steps of the contracted index. Step i: A is 32 rows of kStep words at
-  // a + i * a_step, B is kStep rows of 32 words at b + i * b_step. Strides and steps in bytes.
+  // A product A B in `steps` steps of the contracted index. Step i: A is 16 kRowTiles rows of kStep
+  // words at a + i * a_step, B is kStep rows of 16 kColumnTiles words at b + i * b_step. Strides
+  // and steps in bytes.
   struct TileProduct {
     const void* a;
     int64_t a_stride;
@@ -37,37 +38,38 @@ struct AmxBf16 : Avx512Bf16 {
     int64_t b_step;
     int64_t steps;
   };
-  // c (32, 32) = A B, or += where not kFromZero.
-  template <bool kFromZero>
+  // c (16 kRowTiles, 16 kColumnTiles) = A B, or += where not kFromZero.
+  template <bool kFromZero, int kRowTiles = 2, int kColumnTiles = 2>
   TILEWISE_INLINE void multiply_tiles(const TileProduct& x, Real* c, int64_t c_stride) {
+    constexpr bool kTwoRows = kRowTiles == 2, kTwoColumns = kColumnTiles == 2;
     char *const c0 = (char*)c, *const c2 = c0 + 16 * c_stride;
     const char *a = (const char*)x.a, *b = (const char*)x.b;
     finish_stores();
     if (kFromZero) {
       _tile_zero(0);
-      _tile_zero(1);
-      _tile_zero(2);
-      _tile_zero(3);
+      if (kTwoColumns) _tile_zero(1);
+      if (kTwoRows) _tile_zero(2);
+      if (kTwoRows && kTwoColumns) _tile_zero(3);
     } else {
       _tile_loadd(0, c0, c_stride);
-      _tile_loadd(1, c0 + 64, c_stride);
-      _tile_loadd(2, c2, c_stride);
-      _tile_loadd(3, c2 + 64, c_stride);
+      if (kTwoColumns) _tile_loadd(1, c0 + 64, c_stride);
+      if (kTwoRows) _tile_loadd(2, c2, c_stride);
+      if (kTwoRows && kTwoColumns) _tile_loadd(3, c2 + 64, c_stride);
     }
     for (int64_t i = 0; i < x.steps; ++i, a += x.a_step, b += x.b_step) {
       _tile_loadd(4, a, x.a_stride);
       _tile_loadd(6, b, x.b_stride);
-      _tile_loadd(7, b + 64, x.b_stride);
-      _tile_loadd(5, a + 16 * x.a_stride, x.a_stride);
+      if (kTwoColumns) _tile_loadd(7, b + 64, x.b_stride);
+      if (kTwoRows) _tile_loadd(5, a + 16 * x.a_stride, x.a_stride);
       _tile_dpbf16ps(0, 4, 6);
-      _tile_dpbf16ps(1, 4, 7);
-      _tile_dpbf16ps(2, 5, 6);
-      _tile_dpbf16ps(3, 5, 7);
+      if (kTwoColumns) _tile_dpbf16ps(1, 4, 7);
+      if (kTwoRows) _tile_dpbf16ps(2, 5, 6);
+      if (kTwoRows && kTwoColumns) _tile_dpbf16ps(3, 5, 7);
     }
     _tile_stored(0, c0, c_stride);
-    _tile_stored(1, c0 + 64, c_stride);
-    _tile_stored(2, c2, c_stride);
-    _tile_stored(3, c2 + 64, c_stride);
+    if (kTwoColumns) _tile_stored(1, c0 + 64, c_stride);
+    if (kTwoRows) _tile_stored(2, c2, c_stride);
+    if (kTwoRows && kTwoColumns) _tile_stored(3, c2 + 64, c_stride);
   }
   // All 16 rows of A are ones, and all 16 rows of the sums lie at the same place: stride 0.
   TILEWISE_INLINE void add_tiles(Real* sums, const Real* b, int64_t steps) {

@@ -6,7 +6,7 @@
 //   all of them: row r is query r % query_length of head r / query_length of the group.
 // - K and V are read row by row as they lie in memory. Lanes are keys in Q K^T (up to kFewRows
 //   rows) and dims in P V, so that few rows fill them; O has rows of dims. Where products are of
-//   tiles, they are the forward's.
+//   tiles, K and P are the left operands, so that neither K nor V is transposed.
 // - Keys come in chunks, so that many cores can share one head. Chunks start at multiples of
 //   chunk_keys and are merged in their order, always: bits do not depend on who computes them.
 //
@@ -25,7 +25,6 @@ template <class X>
 inline constexpr int kDecodeTile = kTiled<X> ? 256 : 64;
 inline constexpr int kFewRows = 8;  // beyond, rows fill the lanes of Q K^T well enough
 
-// Where products are of tiles, they are those of the forward: O^T, and lanes are rows throughout.
 template <class X>
 int64_t decode_width(int64_t value_dim) {
   return kTiled<X> ? value_width<X>(value_dim) : round_up(value_dim, X::kLanes);
@@ -35,7 +34,7 @@ int64_t decode_width(int64_t value_dim) {
 template <class X>
 struct DecodeScratch {
   using Real = typename X::Real;
-  QueryBlock<X> q;  // o: (kWidth, width), a row of dims for each row, unless products are of tiles
+  QueryBlock<X> q;  // o: (kWidth, width), a row of dims for each row
   Real* query;      // (kWidth, words(head_dim))
   Real* s;          // (kDecodeTile<X>, kWidth)
   Real* unit;       // (kUnit, kWidth)
@@ -43,6 +42,7 @@ struct DecodeScratch {
   Real* keys;       // (kDecodeTile<X>, words(head_dim)), where keys must be copied
   Real* values;     // (kDecodeTile<X> / kWord, width), where values must be copied
   Real* groups;     // as in ForwardScratch
+  Real* p_rows;     // (kDecodeTile / kGroup, kWidth, kStep): P, where products are of tiles
   Real* bias;       // (kDecodeTile<X>, kWidth)
   Real* row;        // of O, m, l, l_words; or of the bias
   VisibleTile<X>* visible;
@@ -62,6 +62,7 @@ struct DecodeScratch {
     keys = part.take<Real>(kDecodeTile<X> * words<X>(shape.head_dim));
     values = part.take<Real>(kDecodeTile<X> / X::kWord * width);
     groups = kTiled<X> ? part.take<Real>(kDecodeTile<X> / X::kWord * width) : nullptr;
+    p_rows = kTiled<X> ? part.take<Real>(kDecodeTile<X> / X::kWord * kWidth<X>) : nullptr;
     bias = part.take<Real>(kDecodeTile<X> * kWidth<X>);
     row = part.take<Real>(larger(shape.value_dim + 3, kDecodeTile<X>));
     visible = part.take<VisibleTile<X>>(1);
@@ -243,6 +244,51 @@ void multiply_add_values(DecodeScratch<X>& scratch, const Rows& v, int lanes, in
   scratch.q.behind = nullptr;
 }
 
+// The same where products are of tiles; v: pairs of keys.
+template <class X>
+void multiply_add_values_by_tiles(DecodeScratch<X>& scratch, const Rows& v, int lanes,
+                                  int64_t width, RowRange range) {
+  using Vec = typename X::Vec;
+  using Real = typename X::Real;
+  constexpr int L = X::kLanes;
+  constexpr int64_t kReal = sizeof(Real), kBlock = kWidth<X> * X::kStep;
+  static_assert(L == X::kStep);
+  QueryBlock<X>& q = scratch.q;
+  if (q.behind) {
+    for (int lane = 0; lane < lanes; ++lane) {
+      scale_row(q.o + lane * width, width, q.behind[lane]);
+      q.l_words[lane] *= q.behind[lane];
+    }
+    q.behind = nullptr;
+  }
+  const int vectors = (lanes + L - 1) / L;
+  scratch.visible->for_each_groups(range.begin, range.end, [&](Groups groups) {
+    for (int64_t g = groups.first; g < groups.first + groups.count; ++g)
+      for (int j = 0; j < vectors; ++j) {
+        Vec block[L];
+        for (int i = 0; i < L; ++i)
+          block[i] = X::load(scratch.p + (g * X::kStep + i) * kWidth<X> + j * L);
+        X::transpose(block);
+        for (int i = 0; i < L; ++i)
+          X::store(scratch.p_rows + g * kBlock + (j * L + i) * X::kStep, block[i]);
+      }
+    for (int64_t d = 0; d < width; d += kGroup<X>) {
+      const typename X::TileProduct product = {scratch.p_rows + groups.first * kBlock,
+                                               X::kStep * kReal,
+                                               kBlock * kReal,
+                                               v.row(groups.first * X::kStep) + d * kReal,
+                                               v.stride,
+                                               X::kStep * v.stride,
+                                               groups.count};
+      if (vectors == 1)
+        X::template multiply_tiles<false, 1, 2>(product, q.o + d, width * kReal);
+      else
+        X::template multiply_tiles<false>(product, q.o + d, width * kReal);
+    }
+    X::add_tiles(q.l_words, scratch.p + groups.first * X::kStep * kWidth<X>, groups.count);
+  });
+}
+
 // 2^n for n <= 0 integral.
 template <class Real>
 Real power_of_two(Real n) {
@@ -252,6 +298,27 @@ Real power_of_two(Real n) {
   else
     return __builtin_ldexp(1, exponent);
 }
+
+// Keys and values that are read next, fetched meanwhile: of the next tile of the chunk, or of the
+// first one of the worker's next item.
+template <class X>
+struct NextKeys {
+  Fetch<X> keys, values;
+  // k0: where the next tile of the item starts; -1: this is the last one.
+  NextKeys(const tilewise::ForwardLaunch& args, const tilewise::DecodeItem& item, int64_t k0) {
+    const tilewise::DecodeItem* from = &item;
+    if (k0 < 0) {
+      from = item.next;
+      if (!from) return;
+      k0 = larger(from->chunk * args.decode.chunk_keys, args.decode.first_key);
+    }
+    const int64_t end = smaller(args.decode.last_key, (from->chunk + 1) * args.decode.chunk_keys);
+    const int64_t rows = smaller(kDecodeTile<X>, end - k0);
+    keys = Fetch<X>(matrix_of(args.key, from->batch, from->kv_head), k0, rows, args.shape.head_dim);
+    values =
+        Fetch<X>(matrix_of(args.value, from->batch, from->kv_head), k0, rows, args.shape.value_dim);
+  }
+};
 
 // One chunk of keys for the rows of an item. False: see flash_forward_tile.
 template <class X, bool kCareful>
@@ -300,36 +367,42 @@ bool decode_chunk(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
                              .bits = scratch.visible->bits,
                              .to_log2 = scales.to_log2,
                              .depth = depth,
-                             .careful = kCareful};
-    const int64_t next = k0 + keys, next_rows = smaller(kDecodeTile<X>, end - next);
-    Fetch<X> next_keys(key, next, next_rows, shape.head_dim);
-    if constexpr (kTiled<X>) {
-      Fetch<X> next_values(value, next, next_rows, shape.value_dim);
-      const int lines = next_keys.each(kDecodeTile<X> / kUnit);
-      const auto kv = load_keys<X, kCareful>(key, value, shape, k0, keys, scratch, &next_values);
+                             .careful = kCareful,
+                             .vectors = (rows.lanes + X::kLanes - 1) / X::kLanes};
+    const int64_t padded = round_up(keys, kTiled<X> ? kGroup<X> : 2 * X::kLanes);
+    NextKeys<X> next(args, item, k0 + keys < end ? k0 + keys : -1);
+    if constexpr (kTiled<X> && kCareful) {
+      const auto kv = load_keys<X, kCareful>(key, value, shape, k0, keys, scratch);
       absorb_tile(
-          q, tile, kv.k, *scratch.visible, [&] { next_keys.lines(lines); },
+          q, tile, kv.k, *scratch.visible, [] {},
           [&](RowRange range) {
             add_product<X, kCareful>(q, kv, width, scratch.p, *scratch.visible, range);
           });
-    } else {
-      const int64_t padded = round_up(keys, 2 * X::kLanes);
+    } else if constexpr (kTiled<X>) {
       const Rows k = word_rows<X>(key, k0, keys, padded, shape.head_dim, scratch.keys);
-      Fetch<X> values(value, k0, keys, shape.value_dim);
+      const Rows v = contracted_rows<X>(value, k0, keys, padded, shape.value_dim, width,
+                                        scratch.values, &next.values);
+      const int lines = next.keys.each(kDecodeTile<X> / kUnit);
+      absorb_tile(
+          q, tile, k, *scratch.visible, [&] { next.keys.lines(lines); },
+          [&](RowRange range) {
+            multiply_add_values_by_tiles(scratch, v, rows.lanes, width, range);
+          });
+    } else {
+      const Rows k = word_rows<X>(key, k0, keys, padded, shape.head_dim, scratch.keys);
       if (is_few)
-        multiply_few_rows<X>(k, values, padded, rows.lanes, scratch.query, depth, scratch.s);
+        multiply_few_rows<X>(k, next.keys, padded, rows.lanes, scratch.query, depth, scratch.s);
       const Rows v = contracted_rows<X>(value, k0, keys, round_up(keys, kUnit), shape.value_dim,
                                         width, scratch.values);
-      const int lines = next_keys.each(3 * kDecodeTile<X> / kUnit);  // the rest beside P V
+      const int lines = next.values.each(3 * kDecodeTile<X> / kUnit);  // the rest beside P V
       absorb_tile(
-          q, tile, k, *scratch.visible, [&] { next_keys.lines(lines); },
+          q, tile, k, *scratch.visible, [&] { next.values.lines(lines); },
           [&](RowRange range) {
-            multiply_add_values<X, kCareful>(scratch, v, rows.lanes, width, range, next_keys);
+            multiply_add_values<X, kCareful>(scratch, v, rows.lanes, width, range, next.values);
           });
     }
   }
   if (kCareful || !mixed) return true;
-  if (kTiled<X>) return !not_finite(q, shape.value_dim, rows.lanes);
   for (int lane = 0; lane < rows.lanes; ++lane)
     if (any_not_finite<X>(q.o + lane * width, shape.value_dim)) return false;
   return true;
@@ -383,8 +456,9 @@ void flash_decode(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
   DecodeScratch<X> scratch(shape, args.program_sizes, memory);
   const DecodeRows rows = decode_rows<X>(args, item);
   if constexpr (kTiled<X>) X::begin_tiles();
-  if (!decode_chunk<X, false>(args, item, rows, scratch))
-    decode_chunk<X, true>(args, item, rows, scratch);
+  const bool is_careful = !decode_chunk<X, false>(args, item, rows, scratch);
+  if (is_careful) decode_chunk<X, true>(args, item, rows, scratch);
+  const bool is_transposed = kTiled<X> && is_careful;  // O^T, as the forward's products have it
   if constexpr (kTiled<X>) {
     X::end_tiles();
     settle<X>(scratch.q.o, decode_width<X>(shape.value_dim) * kWidth<X>);
@@ -402,9 +476,8 @@ void flash_decode(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
   if (!is_first) wait_for_turn(turn, number);
   for (int lane = 0; lane < rows.lanes; ++lane) {
     for (int64_t d = 0; d < shape.value_dim; ++d)
-      scratch.row[d] =
-          scratch.q
-              .o[kTiled<X> ? d * kWidth<X> + lane : lane * decode_width<X>(shape.value_dim) + d];
+      scratch.row[d] = scratch.q.o[is_transposed ? d * kWidth<X> + lane
+                                                 : lane * decode_width<X>(shape.value_dim) + d];
     const DecodeSums<Real> chunk{scratch.row, shape.value_dim};
     chunk.m() = scratch.q.m[lane];
     chunk.l() = scratch.q.l[lane];

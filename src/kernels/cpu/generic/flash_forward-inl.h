@@ -124,7 +124,8 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
                                  .bits = visible.bits,
                                  .to_log2 = scales.to_log2,
                                  .depth = words<X>(shape.head_dim),
-                                 .careful = kCareful};
+                                 .careful = kCareful,
+                                 .vectors = at.vectors};
         // Lines 9 to 12: S, m, P, l, O.
         const auto product = [&](RowRange range) {
           add_product<X, kCareful>(scratch.block[i], kv, width, scratch.p, visible, range);

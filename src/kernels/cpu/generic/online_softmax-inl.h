@@ -57,6 +57,7 @@ struct TileScores {
   Real to_log2;   // what scores are multiplied by to be in base 2
   int64_t depth;  // words(head_dim)
   bool careful;   // mark masked pairs by p = -0.0
+  int vectors;    // of lanes that hold queries
 };
 
 // kScored: of a program, with or without a mask.
@@ -107,7 +108,10 @@ TILEWISE_INLINE typename X::Vec bounded(typename X::Vec x, typename X::Vec low, 
 template <class X>
 void score_group(const QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys, int row,
                  bool whole) {
-  multiply_group<X>({keys.row(row), keys.stride}, q.qt, tile.depth, tile.s);
+  if (tile.vectors == 1)
+    multiply_group<X, 1>({keys.row(row), keys.stride}, q.qt, tile.depth, tile.s);
+  else
+    multiply_group<X>({keys.row(row), keys.stride}, q.qt, tile.depth, tile.s);
   if (whole) return;
   const auto hidden = tile.careful ? X::masked_words() : typename X::Vec{};
   auto* p = tile.p + row / X::kWord * kWidth<X>;

@@ -116,41 +116,6 @@ Rows word_rows(const Matrix& m, int64_t first, int64_t count, int64_t padded, in
   return {reinterpret_cast<const char*>(buffer), width * static_cast<int64_t>(sizeof(*buffer))};
 }
 
-// The same rows, but with the row index as the contracted one: word (r / kWord, c) holds element c
-// of kWord consecutive rows. padded is a multiple of kWord, columns are padded with zeros to
-// `width`.
-template <class X>
-Rows contracted_rows(const Matrix& m, int64_t first, int64_t count, int64_t padded, int64_t dim,
-                     int64_t width, typename X::Real* buffer) {
-  using Real = typename X::Real;
-  if constexpr (X::kWord == 1) {
-    if (count == padded && dim == width && rows_are_words<X>(m, dim))
-      return {m.at(first, 0), m.row};
-    for (int64_t r = 0; r < count; ++r) {
-      load_row<X>(m, first + r, 0, dim, buffer + r * width);
-      std::memset(buffer + r * width + dim, 0, (width - dim) * sizeof(Real));
-    }
-    std::memset(buffer + count * width, 0, (padded - count) * width * sizeof(Real));
-  } else {
-    auto* to = reinterpret_cast<uint16_t*>(buffer);
-    for (int64_t r = 0; r < padded; r += 2, to += 2 * width) {
-      int64_t c = 0;
-      if (m.column == 2 && r + 1 < count) {
-        const auto* a = reinterpret_cast<const uint16_t*>(m.at(first + r, 0));
-        const auto* b = reinterpret_cast<const uint16_t*>(m.at(first + r + 1, 0));
-        for (; c + 2 * X::kLanes <= dim; c += 2 * X::kLanes)
-          X::interleave_rows(a + c, b + c, to + 2 * c);
-      }
-      for (; c < width; ++c)
-        for (int i = 0; i < 2; ++i) {
-          to[2 * c + i] = 0;
-          if (c < dim && r + i < count) std::memcpy(to + 2 * c + i, m.at(first + r + i, c), 2);
-        }
-    }
-  }
-  return {reinterpret_cast<const char*>(buffer), width * static_cast<int64_t>(sizeof(Real))};
-}
-
 // Rows of a matrix, fetched line by line in the order of memory into the second-level cache, beside
 // the arithmetic. For what is read once: products read in stripes, which the hardware's prefetchers
 // do not foresee.
@@ -182,6 +147,43 @@ class Fetch {
   const char* row_ = nullptr;
   int64_t stride_ = 0, bytes_ = 0, lines_ = 0, at_ = 0;
 };
+
+// The same rows, but with the row index as the contracted one: word (r / kWord, c) holds element c
+// of kWord consecutive rows. padded is a multiple of kWord, columns are padded with zeros to
+// `width`. next: fetched meanwhile, if rows are copied; or null.
+template <class X>
+Rows contracted_rows(const Matrix& m, int64_t first, int64_t count, int64_t padded, int64_t dim,
+                     int64_t width, typename X::Real* buffer, Fetch<X>* next = nullptr) {
+  using Real = typename X::Real;
+  if constexpr (X::kWord == 1) {
+    if (count == padded && dim == width && rows_are_words<X>(m, dim))
+      return {m.at(first, 0), m.row};
+    for (int64_t r = 0; r < count; ++r) {
+      load_row<X>(m, first + r, 0, dim, buffer + r * width);
+      std::memset(buffer + r * width + dim, 0, (width - dim) * sizeof(Real));
+    }
+    std::memset(buffer + count * width, 0, (padded - count) * width * sizeof(Real));
+  } else {
+    auto* to = reinterpret_cast<uint16_t*>(buffer);
+    const int lines = next ? next->each(padded / 2) : 0;
+    for (int64_t r = 0; r < padded; r += 2, to += 2 * width) {
+      if (next) next->lines(lines);
+      int64_t c = 0;
+      if (m.column == 2 && r + 1 < count) {
+        const auto* a = reinterpret_cast<const uint16_t*>(m.at(first + r, 0));
+        const auto* b = reinterpret_cast<const uint16_t*>(m.at(first + r + 1, 0));
+        for (; c + 2 * X::kLanes <= dim; c += 2 * X::kLanes)
+          X::interleave_rows(a + c, b + c, to + 2 * c);
+      }
+      for (; c < width; ++c)
+        for (int i = 0; i < 2; ++i) {
+          to[2 * c + i] = 0;
+          if (c < dim && r + i < count) std::memcpy(to + 2 * c + i, m.at(first + r + i, c), 2);
+        }
+    }
+  }
+  return {reinterpret_cast<const char*>(buffer), width * static_cast<int64_t>(sizeof(Real))};
+}
 
 // The same rows transposed, in groups of kGroup rows, zero rows up to `padded`. Columns [c, c +
 // kGroup) are the row c / kGroup of the result, which is (kGroup, kStep) for each group: its row i

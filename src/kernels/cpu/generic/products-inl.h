@@ -62,12 +62,13 @@ TILEWISE_INLINE void multiply_abt(typename X::Vec (&s)[X::kRows][NV], const Rows
   }
 }
 
-// s (kGroup, kWidth) = A B, as multiply_abt has it: A is kGroup rows of depth words.
-template <class X>
+// s (kGroup, kWidth) = A B, as multiply_abt has it: A is kGroup rows of depth words. Only the first
+// kLaneVectors vectors of lanes.
+template <class X, int kLaneVectors = X::kVectors>
 TILEWISE_INLINE void multiply_group(const Rows& a, const typename X::Real* b, int64_t depth,
                                     typename X::Real* s) {
   constexpr int64_t kReal = sizeof(typename X::Real), kRow = kWidth<X> * kReal;
-  X::template multiply_tiles<true>(
+  X::template multiply_tiles<true, 2, kLaneVectors>(
       {a.data, a.stride, X::kStep * kReal, b, kRow, X::kStep * kRow, depth / X::kStep}, s, kRow);
 }
 
