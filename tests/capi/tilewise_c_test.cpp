@@ -140,6 +140,102 @@ TEST(CInterface, GivesTheBitsOfTheCppInterface) {
   EXPECT_EQ(s.d_k, one_call.d_k);
 }
 
+TEST(CInterface, MasksAndScoresWithTheirData) {
+  std::vector<int32_t> documents;
+  for (int32_t i = 0; i < CSetup::kLength; ++i) documents.push_back(i / 40);
+  std::vector<float> slopes = {0.5f, 0.125f}, grad_slopes = {9, 9};
+  const char* const mask = "doc[q] == doc[k] and q - k < window";
+  const char* const score = "s - slope[h] * (q - k)";
+
+  CSetup c;
+  tilewise_integer_table doc = sized<tilewise_integer_table>();
+  doc.name = "doc";
+  doc.data = documents.data();
+  doc.type = TILEWISE_INT32;
+  doc.rank = 1;
+  doc.shape[0] = CSetup::kLength;
+  tilewise_scalar window = sized<tilewise_scalar>();
+  window.name = "window";
+  window.integer = 30;
+  const tilewise_integer_table* tables[] = {&doc};
+  const tilewise_scalar* scalars[] = {&window};
+  tilewise_tensor slope_tensor = view(slopes.data(), 1, 1, 2),
+                  grad_tensor = view(grad_slopes.data(), 1, 1, 2);
+  tilewise_named_tensor slope = sized<tilewise_named_tensor>(), grad = slope;
+  slope.name = grad.name = "slope";
+  slope.tensor = &slope_tensor;
+  grad.tensor = &grad_tensor;
+  const tilewise_named_tensor *real_tables[] = {&slope}, *grad_tables[] = {&grad};
+  c.problem.mask = mask;
+  c.problem.score = score;
+  c.step.tables = tables;
+  c.step.table_count = 1;
+  c.step.scalars = scalars;
+  c.step.scalar_count = 1;
+  c.forward.tables = c.backward.tables = real_tables;
+  c.forward.table_count = c.backward.table_count = 1;
+  c.backward.grad_tables = grad_tables;
+  c.backward.grad_table_count = 1;
+  c.make();
+  ASSERT_EQ(tilewise_forward(c.plan, c.schedule, &c.forward, c.workspace), TILEWISE_OK)
+      << tilewise_last_error();
+  ASSERT_EQ(tilewise_backward(c.plan, c.schedule, &c.backward, c.workspace), TILEWISE_OK)
+      << tilewise_last_error();
+
+  CSetup cpp;
+  const auto tensor = [](std::vector<float>& x) {
+    return tilewise::Tensor::bhsd(
+        x.data(), tilewise::DType::kFloat32, 1, CSetup::kHeads, CSetup::kLength,
+        static_cast<int64_t>(x.size()) / (CSetup::kHeads * CSetup::kLength));
+  };
+  std::vector<float> cpp_grad = {9, 9};
+  tilewise::AttentionOptions options;
+  options.mask = tilewise::mask_from_text(mask);
+  options.score = tilewise::score_from_text(score);
+  options.tables = {{"doc", documents.data(), tilewise::IntegerType::kInt32, {CSetup::kLength}}};
+  options.scalars = {{"window", 30}};
+  const auto table = [](std::vector<float>& x) {
+    return tilewise::Tensor::bhsd(x.data(), tilewise::DType::kFloat32, 1, 1, 1, 2);
+  };
+  tilewise::attention({tensor(cpp.q),
+                       tensor(cpp.k),
+                       tensor(cpp.v),
+                       {},
+                       tensor(cpp.o),
+                       tensor(cpp.lse),
+                       {{"slope", table(slopes)}}},
+                      options);
+  tilewise::BackwardTensors b;
+  b.query = tensor(cpp.q);
+  b.key = tensor(cpp.k);
+  b.value = tensor(cpp.v);
+  b.output = tensor(cpp.o);
+  b.logsumexp = tensor(cpp.lse);
+  b.grad_output = tensor(cpp.d_o);
+  b.grad_query = tensor(cpp.d_q);
+  b.grad_key = tensor(cpp.d_k);
+  b.grad_value = tensor(cpp.d_v);
+  b.tables = {{"slope", table(slopes)}};
+  b.grad_tables = {{"slope", table(cpp_grad)}};
+  tilewise::attention_backward(b, options);
+  EXPECT_EQ(c.o, cpp.o);
+  EXPECT_EQ(c.lse, cpp.lse);
+  EXPECT_EQ(c.d_q, cpp.d_q);
+  EXPECT_EQ(grad_slopes, cpp_grad);
+  EXPECT_NE(grad_slopes[0], 9);
+
+  doc.rank = 5;
+  tilewise_schedule* none = nullptr;
+  EXPECT_EQ(tilewise_schedule_create(c.plan, &c.step, &none), TILEWISE_INVALID_ARGUMENT);
+  EXPECT_STREQ(tilewise_last_error(),
+               "tilewise_schedule_create: tables[0].rank is 5, expected 1 to 4");
+  doc.rank = 1;
+  doc.name = nullptr;
+  EXPECT_EQ(tilewise_schedule_create(c.plan, &c.step, &none), TILEWISE_INVALID_ARGUMENT);
+  EXPECT_STREQ(tilewise_last_error(),
+               "tilewise_schedule_create: tables[0].name is NULL, expected a name");
+}
+
 TEST(CInterface, NullIsAnErrorWithTheArgumentsName) {
   CSetup s;
   EXPECT_EQ(tilewise_plan_create(nullptr, nullptr, &s.plan), TILEWISE_INVALID_ARGUMENT);
