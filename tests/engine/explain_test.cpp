@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/stub_plan.h"
-#include "problem/mask.h"
+#include "problem/bind.h"
 #include "tilewise/error.h"
 
 namespace tilewise {
@@ -21,16 +21,25 @@ Problem causal_problem() {
   return problem;
 }
 
+std::string picture_of(const Mask& mask, int64_t queries, int64_t keys) {
+  Step step;
+  step.query_length = queries;
+  step.kv_length = keys;
+  expr::Values values;
+  if (mask.expression() != nullptr) values = bind(*mask.expression(), step, "test");
+  return picture(classify_heads(mask, values, step, 1, "test").classes[0], values, step);
+}
+
 TEST(Explain, PictureOfACausalMask) {
-  const Band band = detail::band_of(causal(), 4, 4, 0, 0);
-  EXPECT_EQ(picture(band, 4, 4),
+  EXPECT_EQ(picture_of(causal(), 4, 4),
             "          #...\n"
             "          ##..\n"
             "          ###.\n"
             "          ####\n");
-  EXPECT_EQ(picture(detail::band_of(causal(), 64, 64, 0, 0), 64, 64).substr(0, 43),
+  EXPECT_EQ(picture_of(causal(), 64, 64).substr(0, 43),
             "          /...............................\n");
-  EXPECT_EQ(picture(band, 0, 4), "");
+  EXPECT_EQ(picture_of(causal(), 0, 4), "");
+  EXPECT_EQ(picture_of(Mask(), 1, 2), "          ##\n");
 }
 
 TEST(Explain, NamesTilesWordsWorkAndMemory) {
@@ -43,7 +52,7 @@ TEST(Explain, NamesTilesWordsWorkAndMemory) {
   for (const char* part :
        {"problem   fp32, 2 query heads over 1 kv heads, head_dim 64, value_dim 64, mask causal, "
         "scale 0.125, no bias",
-        "batch 1, 128 queries x 128 keys; 8256 visible pairs per head", "kernel    stub",
+        "batch 1, 128 queries x 128 keys; 16512 visible pairs in 2 heads", "kernel    stub",
         // Rows of 64 queries: keys 0-31 and 32-63 touch the diagonal, then two full and two more.
         "64 queries x 32 keys; per head 2 full, 4 partial, 2 empty",
         "16 queries x 16 keys; per head 28 full, 8 partial, 28 empty",

@@ -82,15 +82,16 @@ TEST(Schedule, FewQueriesThatSeeNothingAreOneEmptyChunk) {
 TEST(Schedule, EveryQueryTileOnceLongestFirst) {
   const Schedule schedule = make_plan(causal_problem()).schedule(step_of(2, 2990, 3000));
   const Schedule::Data& data = schedule.data();
-  const std::set<int32_t> tiles(data.forward_order.begin(), data.forward_order.end());
+  const HeadTiles& of_heads = data.forward_tiles[0];
+  const std::set<int32_t> tiles(of_heads.order.begin(), of_heads.order.end());
   const auto count = static_cast<size_t>(ceil_divide(2990, data.geometry.query_tile));
-  EXPECT_EQ(data.forward_order.size(), count);
+  EXPECT_EQ(of_heads.order.size(), count);
   EXPECT_EQ(tiles.size(), count);
   EXPECT_EQ(*tiles.rbegin(), static_cast<int32_t>(count) - 1);
   EXPECT_EQ(data.forward_items, static_cast<int64_t>(count) * 2 * 4);
   for (size_t i = 1; i < count; ++i) {
-    EXPECT_GE(tiles_of(data.forward_rows, data.forward_order[i - 1]),
-              tiles_of(data.forward_rows, data.forward_order[i]));
+    EXPECT_GE(tiles_of(of_heads.by_query, of_heads.order[i - 1]),
+              tiles_of(of_heads.by_query, of_heads.order[i]));
   }
 }
 
