@@ -28,6 +28,9 @@ struct Problem {
   // threads share one head; from 1025 keys on, rows then differ in their last bits from the same
   // rows of a longer step. True forbids it: at most batch * kv_heads threads are of use to them.
   bool same_bits_as_prefill = false;
+  // Elements of all real tables of the score together, up to the largest index that a step reads,
+  // where their gradients are wanted: the workspace holds sums for so many.
+  int64_t max_table_elements = 16384;
 };
 
 }  // namespace tilewise

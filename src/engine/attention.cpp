@@ -55,6 +55,7 @@ struct PlanKey {
   uint64_t mask, score;  // hashes; 0: none
   double scale;
   bool has_bias, same_bits_as_prefill;
+  int64_t max_table_elements;
   const KernelTable* kernels;
   int threads;
   Executor* executor;
@@ -79,6 +80,7 @@ PlanKey key_of(const Problem& problem, const PlanOptions& options) {
           *problem.scale,
           problem.has_bias,
           problem.same_bits_as_prefill,
+          problem.max_table_elements,
           &choose_kernels(options.isa),
           options.threads,
           options.executor};

@@ -73,8 +73,9 @@ void set_workspace_maxima(Plan::Data& plan) {
   const int64_t slots = max_slots(shape.batch * shape.kv_heads, plan.threads);
   plan.programs = expr::larger(largest_program(problem.mask), largest_program(problem.score));
   plan.forward = forward_layout(*plan.kernel, shape, geometry, plan.programs, plan.threads);
-  plan.backward = backward_layout(*plan.kernel, shape, geometry, plan.programs, plan.threads, slots,
-                                  real_bytes(problem));
+  plan.tables = largest_tables(problem);
+  plan.backward = backward_layout(*plan.kernel, shape, geometry, plan.programs, plan.tables,
+                                  plan.threads, slots, real_bytes(problem));
   AttentionShape few = shape;
   few.query_length = std::min(shape.query_length, kDecodeQueries);
   plan.decode = decode_layout(*plan.kernel, few, plan.programs, plan.threads, real_bytes(problem));
@@ -122,6 +123,7 @@ void Plan::forward(const Schedule& schedule, const ForwardTensors& tensors,
 void Plan::backward(const Schedule& schedule, const BackwardTensors& tensors,
                     Workspace& workspace) const {
   validate_run(*data_, schedule.data(), tensors, workspace, "backward");
+  validate_table_elements(data_->problem, schedule.data().score, tensors, "backward");
   run_backward(*data_, schedule.data(), tensors, workspace.data());
 }
 

@@ -67,6 +67,7 @@ struct Plan::Data {
   int threads = 1;
   PlanTiles tiles;          // a schedule may shorten query_tile
   ProgramSizes programs;    // no step needs larger ones
+  TableSizes tables;        // likewise
   ForwardLayout forward;    // at the plan's maxima
   ForwardLayout decode;     // at the plan's maxima
   BackwardLayout backward;  // at the plan's maxima

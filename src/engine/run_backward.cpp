@@ -22,7 +22,10 @@ class BackwardRun {
         schedule_(schedule),
         workspace_(workspace),
         real_tables_(schedule.score, tensors.tables),
-        score_(schedule.score.backward.view(real_tables_.by_symbol)) {
+        grad_tables_(tensors.grad_tables),
+        score_(
+            (grad_tables_.empty() ? schedule.score.backward : schedule.score.backward_with_tables)
+                .view(real_tables_.by_symbol)) {
     const BackwardLayout& layout = schedule.backward;
     const double scale = *plan.problem.scale;
     launch_.shape = schedule.shape;
@@ -53,6 +56,7 @@ class BackwardRun {
     launch_.turn = layout.turn.in<int32_t>(workspace);
     launch_.bias_turn = layout.bias_turn.in<int32_t>(workspace);
     launch_.careful = layout.careful.in<int32_t>(workspace);
+    if (!grad_tables_.empty()) set_tables();
   }
 
   void run() noexcept {
@@ -60,16 +64,33 @@ class BackwardRun {
     const int64_t heads = shape.batch * shape.kv_heads;
     std::fill_n(launch_.careful, heads, 0);
     prepare();
-    zero_grad_bias();
+    zero_shared_gradients();
     walk_heads(false);
     const bool any_careful =
         std::any_of(launch_.careful, launch_.careful + heads, [](int32_t flag) { return flag; });
-    if (!any_careful) return;
-    zero_grad_bias();
-    walk_heads(true);
+    if (any_careful) {
+      zero_shared_gradients();
+      walk_heads(true);
+    }
+    for (const NamedTensor& grad : grad_tables_) store_grad_table(grad);
   }
 
  private:
+  void set_tables() noexcept {
+    const BackwardLayout& layout = schedule_.backward;
+    const ScorePrograms& score = schedule_.score;
+    TableGradients& tables = launch_.tables;
+    tables.lookups = score.lookups.data();
+    tables.lookup_count = static_cast<int32_t>(score.lookups.size());
+    tables.elements = score.table_elements;
+    tables.copies = table_copies(tables.elements, schedule_.shape.batch * schedule_.shape.kv_heads);
+    tables.sums = layout.table_sums.in<void>(workspace_);
+    tables.turn = layout.table_turn.in<int32_t>(workspace_);
+    tables.parts = layout.table_parts.in<void>(workspace_);
+    tables.part_stride = layout.table_stride;
+    tables.part_elements = layout.table_elements.in<int32_t>(workspace_);
+  }
+
   template <class Body>
   void for_items(int64_t items, const Body& body) const noexcept {
     const int workers = static_cast<int>(std::clamp<int64_t>(items, 1, schedule_.backward_workers));
@@ -87,6 +108,49 @@ class BackwardRun {
                                 std::min(begin + kRowsPerItem, shape.query_length)};
       plan_.kernel->backward_prepare(launch_, item);
     });
+  }
+
+  void zero_shared_gradients() const noexcept {
+    zero_grad_bias();
+    if (launch_.tables.lookups == nullptr) return;
+    for (const WorkspacePart& part : {schedule_.backward.table_sums, schedule_.backward.table_turn,
+                                      schedule_.backward.table_parts})
+      std::memset(part.in<std::byte>(workspace_), 0, static_cast<size_t>(part.bytes));
+  }
+
+  // The sum of all copies, in order; 0 beyond the elements that the step can read.
+  void store_grad_table(const NamedTensor& grad) const noexcept {
+    const std::vector<ScoreTable>& tables = schedule_.score.tables;
+    const auto table = std::find_if(tables.begin(), tables.end(), [&grad](const ScoreTable& one) {
+      return one.name == grad.name;
+    });
+    const Tensor& to = grad.tensor;
+    int64_t i[4];
+    for (i[0] = 0; i[0] < to.shape[0]; ++i[0])
+      for (i[1] = 0; i[1] < to.shape[1]; ++i[1])
+        for (i[2] = 0; i[2] < to.shape[2]; ++i[2])
+          for (i[3] = 0; i[3] < to.shape[3]; ++i[3]) {
+            int64_t element = 0, at = 0;
+            bool is_read = true;
+            for (int axis = 0; axis < 4; ++axis) {
+              is_read = is_read && i[axis] < table->extent[axis];
+              element = element * table->extent[axis] + i[axis];
+              at += i[axis] * to.strides[axis];
+            }
+            const int64_t first = table->first + element;
+            if (to.dtype == DType::kFloat64)
+              static_cast<double*>(to.data)[at] = is_read ? sum_of_copies<double>(first) : 0;
+            else
+              static_cast<float*>(to.data)[at] = is_read ? sum_of_copies<float>(first) : 0;
+          }
+  }
+  template <class Real>
+  [[nodiscard]] Real sum_of_copies(int64_t element) const noexcept {
+    const auto* sums = static_cast<const Real*>(launch_.tables.sums);
+    Real sum = 0;
+    for (int64_t copy = 0; copy < launch_.tables.copies; ++copy)
+      sum += sums[copy * launch_.tables.elements + element];
+    return sum;
   }
 
   // Tiles that are never visited must hold 0, and sums over broadcast axes start from it.
@@ -115,7 +179,7 @@ class BackwardRun {
   }
 
   // The first walk takes every head. The second takes those with the careful flag, and the others
-  // too where grad_bias, a sum over heads, had to start again.
+  // too where gradients that are sums over heads had to start again.
   void walk_heads(bool is_second) const noexcept {
     const BackwardShares& shares = schedule_.shares;
     std::memset(launch_.turn, 0, static_cast<size_t>(schedule_.backward.turn.bytes));
@@ -142,7 +206,8 @@ class BackwardRun {
     return std::atomic_ref<int32_t>(launch_.careful[head]).load(std::memory_order_relaxed) != 0;
   }
   [[nodiscard]] bool takes(int64_t head, bool is_second) const noexcept {
-    return !is_second || launch_.grad_bias.data != nullptr || is_careful(head);
+    return !is_second || launch_.grad_bias.data != nullptr || launch_.tables.lookups != nullptr ||
+           is_careful(head);
   }
 
   // Before a worker starts its next whole head, on the slot of that worker alone.
@@ -155,8 +220,12 @@ class BackwardRun {
 
   void run_tile(int64_t head, int64_t tile, int64_t slot, int worker,
                 bool is_second) const noexcept {
-    const BackwardItem item = {head / schedule_.shape.kv_heads, head % schedule_.shape.kv_heads,
-                               tile, slot, is_second && is_careful(head)};
+    const BackwardItem item = {head / schedule_.shape.kv_heads,
+                               head % schedule_.shape.kv_heads,
+                               tile,
+                               slot,
+                               is_second && is_careful(head),
+                               worker};
     auto* const scratch = schedule_.backward.scratch.in<std::byte>(workspace_);
     plan_.kernel->backward(launch_, item, scratch + worker * schedule_.backward.scratch_stride);
   }
@@ -165,6 +234,7 @@ class BackwardRun {
   const Schedule::Data& schedule_;
   void* workspace_;
   RealTables real_tables_;
+  const std::vector<NamedTensor>& grad_tables_;
   TileProgram score_;
   BackwardLaunch launch_{};
 };

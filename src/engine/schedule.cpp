@@ -141,7 +141,8 @@ void schedule_backward(const Plan::Data& plan, Schedule::Data& schedule) {
   schedule.shares = share_backward(heads, key_tiles, schedule.backward_workers);
   schedule.backward =
       backward_layout(*plan.kernel, shape, schedule.geometry, plan.programs,
-                      schedule.backward_workers, schedule.shares.slots(), real_bytes(plan.problem));
+                      table_sizes(plan.problem, schedule.score), schedule.backward_workers,
+                      schedule.shares.slots(), real_bytes(plan.problem));
 }
 
 }  // namespace

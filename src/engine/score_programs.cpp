@@ -5,6 +5,7 @@
 #include <memory>
 #include <utility>
 
+#include "base/checked.h"
 #include "base/dtype.h"
 #include "engine/head_tiles.h"
 #include "expr/grad.h"
@@ -17,26 +18,45 @@ namespace {
 
 using expr::Expression;
 
-// The score and d score / d s, in one graph.
-struct ScoreAndDerivative {
+// The outputs of the backward's programs, in one graph.
+struct BackwardRoots {
   std::shared_ptr<const expr::Graph> graph;
-  std::vector<int32_t> roots;
+  std::vector<int32_t> scores;              // the score and d score / d s
+  std::vector<int32_t> scores_and_lookups;  // and, for each lookup, as TableLookup has it
+  std::vector<int32_t> lookups;             // nodes
 };
-ScoreAndDerivative with_derivative(const Expression& score) {
+BackwardRoots backward_roots(const Expression& score) {
   const expr::Derivatives derivatives = expr::derivatives(score);
-  return {derivatives.by_score.graph, {score.root, derivatives.by_score.root}};
+  BackwardRoots roots;
+  roots.graph = derivatives.by_score.graph;
+  roots.scores = {score.root, derivatives.by_score.root};
+  roots.scores_and_lookups = roots.scores;
+  for (const expr::LookupDerivative& one : derivatives.by_lookup) {
+    const expr::Node& node = roots.graph->node(one.lookup);
+    roots.lookups.push_back(one.lookup);
+    roots.scores_and_lookups.push_back(one.derivative.root);
+    roots.scores_and_lookups.insert(roots.scores_and_lookups.end(), node.operand,
+                                    node.operand + node.count);
+  }
+  return roots;
+}
+
+std::vector<ScoreTable> tables_of(const Expression& score) {
+  std::vector<ScoreTable> tables;
+  const std::vector<expr::Symbol>& symbols = score.graph->symbols();
+  for (size_t s = 0; s < symbols.size(); ++s) {
+    if (symbols[s].rank > 0 && symbols[s].type == expr::Type::kReal)
+      tables.push_back({symbols[s].name, static_cast<int32_t>(s), symbols[s].rank});
+  }
+  return tables;
 }
 
 // Every index of every lookup in a real table: within the least extents that hold it.
-std::vector<ScoreTable> tables_of(const Expression& score, const expr::Values& values,
-                                  const expr::Domain& domain) {
-  std::vector<ScoreTable> tables;
-  const std::vector<expr::Symbol>& symbols = score.graph->symbols();
+void set_extents(std::vector<ScoreTable>& tables, const Expression& score,
+                 const expr::Values& values, const expr::Domain& domain) {
   const expr::Bounds bounds(score, values, domain);
   const std::vector<bool> reached = expr::reachable(*score.graph, score.root);
-  for (size_t s = 0; s < symbols.size(); ++s) {
-    if (symbols[s].rank == 0 || symbols[s].type != expr::Type::kReal) continue;
-    ScoreTable table{symbols[s].name, static_cast<int32_t>(s), symbols[s].rank};
+  for (ScoreTable& table : tables) {
     for (size_t i = 0; i < reached.size(); ++i) {
       const expr::Node& node = score.graph->nodes()[i];
       if (!reached[i] || node.op != expr::Op::kLookup || node.immediate != table.symbol) continue;
@@ -46,9 +66,39 @@ std::vector<ScoreTable> tables_of(const Expression& score, const expr::Values& v
         extent = std::max(extent, index.hi < expr::kMaxInt ? index.hi + 1 : index.hi);
       }
     }
-    tables.push_back(table);
   }
-  return tables;
+}
+
+// Numbers the elements of the tables; how many there are.
+int64_t number_elements(std::vector<ScoreTable>& tables) {
+  int64_t total = 0;
+  for (ScoreTable& table : tables) {
+    table.first = total;
+    int64_t elements = 1;
+    for (const int64_t extent : table.extent) {
+      if (!checked_multiply(elements, extent, elements)) return expr::kMaxInt;
+    }
+    if (elements > expr::kMaxInt - total) return expr::kMaxInt;
+    total += elements;
+  }
+  return total;
+}
+
+std::vector<TableLookup> lookups_of(const BackwardRoots& roots,
+                                    const std::vector<ScoreTable>& tables) {
+  std::vector<TableLookup> lookups;
+  auto output = static_cast<int32_t>(roots.scores.size());
+  for (const int32_t index : roots.lookups) {
+    const expr::Node& node = roots.graph->node(index);
+    const auto table = std::find_if(
+        tables.begin(), tables.end(),
+        [&node](const ScoreTable& candidate) { return candidate.symbol == node.immediate; });
+    TableLookup lookup{output, table->rank, table->first, {}};
+    std::copy(table->extent + 4 - table->rank, table->extent + 4, lookup.extent);
+    lookups.push_back(lookup);
+    output += 1 + lookup.rank;
+  }
+  return lookups;
 }
 
 }  // namespace
@@ -59,21 +109,27 @@ ScorePrograms make_score_programs(const Score& score, const Step& step, int64_t 
   if (score.expression() == nullptr) return result;
   const Expression& expression = *score.expression();
   result.values = bind(expression, step, operation);
+  result.tables = tables_of(expression);
   bool is_narrow = true;
   if (step.batch > 0 && step.query_length > 0 && step.kv_length > 0) {
     const expr::Domain domain{{step.batch_offset, step.batch_offset + step.batch - 1},
                               {step.head_offset, step.head_offset + query_heads - 1},
                               grid_of(step).box()};
     expr::check_bound(expression, result.values, domain, operation);
-    result.tables = tables_of(expression, result.values, domain);
+    set_extents(result.tables, expression, result.values, domain);
     is_narrow = expr::fits_32_bits(expression, result.values, domain);
   }
   const expr::BytecodeOptions options{.is_narrow = is_narrow};
   result.forward = expr::compile(expression, result.values, options);
   result.decode =
       expr::compile(expression, result.values, {.is_narrow = is_narrow, .heads_are_queries = true});
-  const ScoreAndDerivative both = with_derivative(expression);
-  result.backward = expr::compile(*both.graph, both.roots, result.values, options);
+  const BackwardRoots roots = backward_roots(expression);
+  result.backward = expr::compile(*roots.graph, roots.scores, result.values, options);
+  if (result.tables.empty()) return result;
+  result.table_elements = number_elements(result.tables);
+  result.lookups = lookups_of(roots, result.tables);
+  result.backward_with_tables =
+      expr::compile(*roots.graph, roots.scores_and_lookups, result.values, options);
   return result;
 }
 
@@ -81,11 +137,35 @@ ProgramSizes largest_program(const Score& score) {
   if (score.expression() == nullptr) return {};
   const Expression& expression = *score.expression();
   const expr::Values values = values_without_shortcuts(expression);
-  const ScoreAndDerivative both = with_derivative(expression);
+  const BackwardRoots roots = backward_roots(expression);
   return expr::larger(
       expr::larger(expr::compile(expression, values, {}).sizes,
                    expr::compile(expression, values, {.heads_are_queries = true}).sizes),
-      expr::compile(*both.graph, both.roots, values, {}).sizes);
+      expr::larger(expr::compile(*roots.graph, roots.scores, values, {}).sizes,
+                   expr::compile(*roots.graph, roots.scores_and_lookups, values, {}).sizes));
+}
+
+TableSizes largest_tables(const Problem& problem) {
+  const Expression* score = problem.score.expression();
+  if (score == nullptr || tables_of(*score).empty()) return {};
+  return {problem.max_table_elements,
+          static_cast<int64_t>(expr::derivatives(*score).by_lookup.size())};
+}
+
+TableSizes table_sizes(const Problem& problem, const ScorePrograms& score) {
+  if (score.table_elements > problem.max_table_elements) return {};
+  return {score.table_elements, static_cast<int64_t>(score.lookups.size())};
+}
+
+void validate_table_elements(const Problem& problem, const ScorePrograms& score,
+                             const BackwardTensors& tensors, const char* operation) {
+  if (tensors.grad_tables.empty() || score.table_elements <= problem.max_table_elements) return;
+  reject(operation, "grad_tables",
+         score.table_elements == expr::kMaxInt
+             ? "of tables with more than 2^62 elements"
+             : "of tables with " + text_of(score.table_elements) + " elements",
+         "at most " + text_of(problem.max_table_elements),
+         "raise Problem::max_table_elements, which counts up to the largest index of the step");
 }
 
 RealTables::RealTables(const ScorePrograms& score, const std::vector<NamedTensor>& tables) {

@@ -68,6 +68,17 @@ BackwardShares share_backward(int64_t heads, int64_t key_tiles, int workers) {
   return shares;
 }
 
+int64_t table_copies(int64_t elements, int64_t heads) {
+  if (elements == 0) return 0;
+  return std::min(std::clamp(kTableSums / elements, kMinTableCopies, kMaxTableCopies), heads);
+}
+
+int64_t max_table_sums(int64_t elements, int64_t heads) {
+  const int64_t most =
+      std::min(kMaxTableCopies * elements, std::max(kTableSums, kMinTableCopies * elements));
+  return heads < kMaxTableCopies ? std::min(most, heads * elements) : most;
+}
+
 int64_t max_slots(int64_t heads, int workers) {
   return std::min<int64_t>(heads, 2 * int64_t{workers} - 1);
 }

@@ -71,6 +71,14 @@ struct BackwardShares {
   [[nodiscard]] int64_t claims() const { return whole_heads + shared_heads * key_tiles; }
 };
 [[nodiscard]] BackwardShares share_backward(int64_t heads, int64_t key_tiles, int workers);
+// Copies of the sums of the tables' gradients, one for each head that may be at work at a time;
+// bits depend on it. No more than kTableSums numbers for tables of which kMinTableCopies take less.
+constexpr int64_t kTableSums = int64_t{1} << 20;
+constexpr int64_t kMinTableCopies = 4, kMaxTableCopies = 64;
+[[nodiscard]] int64_t table_copies(int64_t elements, int64_t heads);
+// At least table_copies(n, heads) * n for every n up to `elements`.
+[[nodiscard]] int64_t max_table_sums(int64_t elements, int64_t heads);
+
 // The most slots of any share_backward() with at most so many heads and workers.
 [[nodiscard]] int64_t max_slots(int64_t heads, int workers);
 

@@ -66,8 +66,9 @@ ForwardLayout decode_layout(const Kernel& kernel, const AttentionShape& shape,
 }
 
 BackwardLayout backward_layout(const Kernel& kernel, const AttentionShape& shape,
-                               const Geometry& geometry, const ProgramSizes& programs, int workers,
-                               int64_t slots, int64_t real_bytes) {
+                               const Geometry& geometry, const ProgramSizes& programs,
+                               const TableSizes& tables, int workers, int64_t slots,
+                               int64_t real_bytes) {
   const int64_t group = shape.query_heads / shape.kv_heads;
   const int64_t query_tiles = ceil_divide(shape.query_length, geometry.backward_query_tile);
   const int64_t key_tiles = ceil_divide(shape.kv_length, geometry.backward_key_tile);
@@ -81,6 +82,13 @@ BackwardLayout backward_layout(const Kernel& kernel, const AttentionShape& shape
   layout.turn = builder.add({kInt, slots, group, query_tiles});
   layout.bias_turn = builder.add({kInt, key_tiles});
   layout.careful = builder.add({kInt, shape.batch, shape.kv_heads});
+  const int64_t heads = shape.batch * shape.kv_heads, key_tile = geometry.backward_key_tile;
+  const int64_t panels = key_tile / kernel.limits.unit.backward_key_tile;
+  layout.table_sums = builder.add({real_bytes, max_table_sums(tables.elements, heads)});
+  layout.table_turn = builder.add({kInt, tables.elements > 0 ? kMaxTableCopies : 0});
+  layout.table_stride = round_up(panels * tables.elements + tables.lookups * key_tile, kAlignment);
+  layout.table_parts = builder.add({real_bytes, workers, layout.table_stride});
+  layout.table_elements = builder.add({kInt, workers, tables.lookups, key_tile});
   layout.scratch_stride =
       round_up(kernel.backward_scratch_bytes(shape, geometry, programs), kAlignment);
   layout.scratch = builder.add({workers, layout.scratch_stride});

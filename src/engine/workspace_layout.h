@@ -19,6 +19,12 @@ struct WorkspacePart {
   }
 };
 
+// What gradients of tables take.
+struct TableSizes {
+  int64_t elements = 0;  // of all tables
+  int64_t lookups = 0;
+};
+
 struct ForwardLayout {
   WorkspacePart counter;  // int64: the next item to claim
   WorkspacePart scratch;  // [workers][scratch_stride]
@@ -29,14 +35,19 @@ struct ForwardLayout {
 };
 
 struct BackwardLayout {
-  WorkspacePart counter;      // int64
-  WorkspacePart lse;          // Real [batch, query_heads, query_length]
-  WorkspacePart delta;        // Real [batch, query_heads, query_length]
-  WorkspacePart accumulator;  // Real [slots][group][query_length][head_dim]
-  WorkspacePart turn;         // int32 [slots][group][query tiles]
-  WorkspacePart bias_turn;    // int32 [key tiles]
-  WorkspacePart careful;      // int32 [batch, kv_heads]
-  WorkspacePart scratch;      // [workers][scratch_stride]
+  WorkspacePart counter;         // int64
+  WorkspacePart lse;             // Real [batch, query_heads, query_length]
+  WorkspacePart delta;           // Real [batch, query_heads, query_length]
+  WorkspacePart accumulator;     // Real [slots][group][query_length][head_dim]
+  WorkspacePart turn;            // int32 [slots][group][query tiles]
+  WorkspacePart bias_turn;       // int32 [key tiles]
+  WorkspacePart careful;         // int32 [batch, kv_heads]
+  WorkspacePart table_sums;      // Real [table_copies()][elements]
+  WorkspacePart table_turn;      // int32 [table_copies()]
+  WorkspacePart table_parts;     // Real [workers][table_stride]
+  WorkspacePart table_elements;  // int32 [workers][lookups][backward_key_tile]
+  int64_t table_stride = 0;      // numbers
+  WorkspacePart scratch;         // [workers][scratch_stride]
   int64_t scratch_stride = 0;
   int64_t bytes = 0;
 };
@@ -52,6 +63,7 @@ struct BackwardLayout {
                                           int64_t real_bytes);
 [[nodiscard]] BackwardLayout backward_layout(const Kernel& kernel, const AttentionShape& shape,
                                              const Geometry& geometry, const ProgramSizes& programs,
-                                             int workers, int64_t slots, int64_t real_bytes);
+                                             const TableSizes& tables, int workers, int64_t slots,
+                                             int64_t real_bytes);
 
 }  // namespace tilewise

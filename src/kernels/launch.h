@@ -89,6 +89,35 @@ struct DecodeItem {
   const DecodeItem* next = nullptr;
 };
 
+// One lookup of a score in a real table. Outputs of the backward's program from `output` on: the
+// derivative of the score by the value of the lookup, then its indices.
+struct TableLookup {
+  int32_t output;
+  int32_t rank;
+  int64_t first;      // element 0 of the table among the elements of all tables
+  int64_t extent[4];  // of the first `rank` axes; every index is below
+};
+
+// Gradients of the real tables of a score. The sums of a part of the work that no tile size changes
+// (a panel of keys, all queries of a group of heads) are complete before they are added to
+// anything.
+struct TableGradients {
+  const TableLookup* lookups;  // null: no gradients are wanted
+  int32_t lookup_count;
+  int64_t elements;  // of all tables
+  // Run state, in the workspace, zero at start.
+  // Real [copies][elements]. Head i = batch * kv_heads + kv_head adds to copy i % copies; within a
+  // copy heads ascend, and key tiles within a head.
+  void* sums;
+  int64_t copies;
+  int32_t* turn;  // [copies]: items that have added
+  // Real [workers][part_stride]: of the item at hand, [panels][elements], then for every lookup and
+  // key [lookup_count][backward_key_tile]. Zero again when an item is done.
+  void* parts;
+  int64_t part_stride;
+  int32_t* part_elements;  // [workers][lookup_count][backward_key_tile]: where the latter belong
+};
+
 struct BackwardLaunch {
   AttentionShape shape;
   Geometry geometry;
@@ -99,7 +128,8 @@ struct BackwardLaunch {
   const MaskClass* mask_classes;  // tiles of backward_query_tile queries and backward_key_tile keys
   const int32_t* class_of_head;   // [batch, query_heads]
   TileOrigin origin;
-  const TileProgram* score;    // outputs: the score, and its derivative by s; null: s stays
+  const TileProgram* score;    // outputs: the score, its derivative by s, those of tables.lookups;
+                               // null: s stays
   ProgramSizes program_sizes;  // as in ForwardLaunch
 
   // Run state, in the workspace. Real is float, or double in the float64 kernel.
@@ -117,6 +147,7 @@ struct BackwardLaunch {
   // careful[batch * kv_heads + kv head] is set to 1 by a kernel that met NaN or infinity where
   // masked pairs may have mixed it into other rows; such heads run again with item.careful.
   int32_t* careful;
+  TableGradients tables;
 };
 
 // An item of the backward: one tile of keys of one kv head, all query heads of its group.
@@ -128,6 +159,7 @@ struct BackwardItem {
   int64_t key_tile;
   int64_t slot;
   bool careful;
+  int64_t worker = 0;  // picks the part of tables
 };
 
 // Rows [row_begin, row_end) of one query head: fills lse and delta, and zeroes grad_query rows that

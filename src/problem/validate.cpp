@@ -55,6 +55,7 @@ Problem normalized(const Problem& problem, const char* operation) {
   require_between(operation, "max_batch", result.max_batch, 0, kMaxExtent);
   require_between(operation, "max_query_length", result.max_query_length, 0, kMaxExtent);
   require_between(operation, "max_kv_length", result.max_kv_length, 0, kMaxExtent);
+  require_between(operation, "max_table_elements", result.max_table_elements, 0, kMaxExtent);
   if (!result.scale) result.scale = 1.0 / std::sqrt(static_cast<double>(result.head_dim));
   // Kernels multiply by a float32 scale: it must stay positive and finite there too.
   const float narrowed = static_cast<float>(*result.scale);

@@ -211,6 +211,9 @@ std::vector<std::pair<std::string, std::string>> features(const Case& c) {
   return {{"dtype", dtype_name(c.dtype)},
           {"mask", c.mask.find(' ') == std::string::npos ? c.mask.substr(0, c.mask.find(':'))
                                                          : "an expression"},
+          {"score", c.score == "s"                           ? "none"
+                    : c.score.find('[') == std::string::npos ? "without tables"
+                                                             : "with tables"},
           {"heads", group == 1        ? "one kv head each"
                     : c.kv_heads == 1 ? "multi-query"
                                       : "grouped"},

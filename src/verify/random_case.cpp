@@ -74,6 +74,22 @@ class Draw {
     return window(left, right).text();
   }
 
+  std::string score() {
+    static constexpr const char* kScores[] = {
+        "softcap:cap=5",
+        "s - 0.06 * abs(q - k)",
+        "s * 0.5 + bias[min(h, 3), max(min(k - q, 15), -15) + 15]",
+        "s - slope[h % 4] * float(q - k) / 64",
+        "where(q % 5 == 0, s * slope[k % 4], s + bias[0, k % 31])",
+        "4 * tanh((s + bias[b % 4, q // 16 % 31]) / 4)",
+        "where(k % 7 == 3, -inf, s) + slope[2]",
+        "s + bias[h % 4, k // 9 % 31] * bias[(h + 1) % 4, abs(q - k) // 8 % 31]",
+        "s / 2 + max(slope[q % 4], slope[k % 4]) * min(s, 1)",
+        "s * w - abs(float(q - k)) / 32",
+    };
+    return one_of(kScores);
+  }
+
   Layout layout(bool may_alias) {
     static constexpr const char* kOrders[] = {"bhsd", "bshd", "bhds", "sbhd",
                                               "hbsd", "dshb", "bdsh"};
@@ -164,6 +180,7 @@ Case random_case(uint64_t seed, uint64_t index) {
     for (Layout* layout : {&c.query, &c.key, &c.value}) layout->broadcast.clear();
   }
   c.flush = draw.chance(0.5) ? Flush::kLeft : Flush::kRight;
+  if (draw.chance(0.2)) c.score = score_from_text(draw.score()).text();
   return c;
 }
 

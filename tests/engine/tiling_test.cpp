@@ -219,5 +219,24 @@ TEST(Tiling, MaxSlotsBoundsEverySmallerSchedule) {
   }
 }
 
+TEST(Tiling, CopiesOfTableSums) {
+  EXPECT_EQ(table_copies(0, 100), 0);
+  EXPECT_EQ(table_copies(12, 100), 64);
+  EXPECT_EQ(table_copies(12, 5), 5);
+  EXPECT_EQ(table_copies(kTableSums / 8, 100), 8);
+  EXPECT_EQ(table_copies(kTableSums, 100), 4);
+}
+
+TEST(Tiling, MaxTableSumsBoundsEverySmallerTable) {
+  for (const int64_t heads : {0, 1, 3, 20, 64, 1000}) {
+    int64_t needed = 0;
+    for (int64_t elements = 0; elements < kTableSums / 2; elements += 1 + elements / 9) {
+      needed = std::max(needed, table_copies(elements, heads) * elements);
+      EXPECT_GE(max_table_sums(elements, heads), needed) << elements << " " << heads;
+      EXPECT_LE(max_table_sums(elements, heads), heads * elements);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace tilewise

@@ -21,22 +21,28 @@ TEST(WorkspaceLayout, Forward) {
 
 TEST(WorkspaceLayout, BackwardHoldsWhatTheKernelsAreTold) {
   const BackwardLayout layout =
-      backward_layout(testing::stub_kernel(), kShape, kGeometry, {}, 2, 3, 4);
+      backward_layout(testing::stub_kernel(), kShape, kGeometry, {}, {10, 3}, 2, 3, 4);
   EXPECT_EQ(layout.lse.bytes, 4 * 2 * 6 * 100);
   EXPECT_EQ(layout.delta.bytes, 4 * 2 * 6 * 100);
   EXPECT_EQ(layout.accumulator.bytes, 4 * 3 * 2 * 100 * 24);
   EXPECT_EQ(layout.turn.bytes, 4 * 3 * 2 * 7);
   EXPECT_EQ(layout.bias_turn.bytes, 4 * 5);
   EXPECT_EQ(layout.careful.bytes, 4 * 2 * 3);
+  EXPECT_EQ(layout.table_sums.bytes, 4 * 6 * 10);  // a copy for each kv head
+  EXPECT_EQ(layout.table_turn.bytes, 4 * 64);
+  EXPECT_EQ(layout.table_stride, 128);  // two panels of 10 sums and 3 * 16 of keys are 68
+  EXPECT_EQ(layout.table_parts.bytes, 4 * 2 * 128);
+  EXPECT_EQ(layout.table_elements.bytes, 4 * 2 * 3 * 16);
   EXPECT_EQ(layout.scratch.bytes, 2 * 128);
 }
 
 TEST(WorkspaceLayout, PartsAreAlignedAndDisjoint) {
   const BackwardLayout layout =
-      backward_layout(testing::stub_kernel(), kShape, kGeometry, {}, 2, 3, 8);
-  const WorkspacePart* parts[] = {&layout.counter,     &layout.lse,    &layout.delta,
-                                  &layout.accumulator, &layout.turn,   &layout.bias_turn,
-                                  &layout.careful,     &layout.scratch};
+      backward_layout(testing::stub_kernel(), kShape, kGeometry, {}, {10, 3}, 2, 3, 8);
+  const WorkspacePart* parts[] = {
+      &layout.counter,    &layout.lse,         &layout.delta,          &layout.accumulator,
+      &layout.turn,       &layout.bias_turn,   &layout.careful,        &layout.table_sums,
+      &layout.table_turn, &layout.table_parts, &layout.table_elements, &layout.scratch};
   int64_t end = 0;
   for (const WorkspacePart* part : parts) {
     EXPECT_EQ(part->offset % 64, 0);
@@ -50,14 +56,14 @@ TEST(WorkspaceLayout, PartsAreAlignedAndDisjoint) {
 TEST(WorkspaceLayout, NoLengthNeedsNoRows) {
   const AttentionShape empty = {0, 6, 3, 0, 0, 24, 12};
   const BackwardLayout layout =
-      backward_layout(testing::stub_kernel(), empty, kGeometry, {}, 1, 0, 4);
+      backward_layout(testing::stub_kernel(), empty, kGeometry, {}, {}, 1, 0, 4);
   EXPECT_EQ(layout.bytes, 64 + 128);
 }
 
 TEST(WorkspaceLayout, OverflowIsAnError) {
   const int64_t most = (int64_t{1} << 31) - 1;
   const AttentionShape huge = {most, 1, 1, most, 1, 1, 1};
-  EXPECT_THROW((void)backward_layout(testing::stub_kernel(), huge, kGeometry, {}, 1, 1, 8),
+  EXPECT_THROW((void)backward_layout(testing::stub_kernel(), huge, kGeometry, {}, {}, 1, 1, 8),
                InvalidArgument);
 }
 

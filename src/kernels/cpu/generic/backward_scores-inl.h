@@ -11,6 +11,7 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/generic/backward_tables-inl.h"
 #include "kernels/cpu/generic/forward_tiles-inl.h"
 
 namespace {
@@ -43,9 +44,11 @@ struct PanelScores {
   Real* ds;       // the same
   Real* ds_keys;  // dS again in words of keys (dq_word), where these differ: for dQ
                   // (rows, kStep) where products are of tiles
-  Real* ds_real;  // (rows, kWidth), not rounded to words; null: no grad_bias
-  bool careful;   // mark masked pairs by -0.0; NaN and infinity as arithmetic has them
-  Rows ahead[2];  // rows that are brought into the second-level cache meanwhile
+  Real* ds_real;  // (rows, kWidth), not rounded to words; null: no gradients of bias or tables
+  TablePart<X>* tables;  // null: no gradients of tables
+  int64_t index;         // of the panel in its tile of keys
+  bool careful;          // mark masked pairs by -0.0; NaN and infinity as arithmetic has them
+  Rows ahead[2];         // rows that are brought into the second-level cache meanwhile
 };
 
 // acc += one word of MR rows times one word of NV vectors of keys; moves on to the next word.
@@ -290,6 +293,10 @@ void recompute_scores(const PanelScores<X>& panel, const VisibleTile<X>& visible
           score_rows<X, MR, NV, UnitKind::kMasked>(panel, row, s.j0, true);
         else
           score_rows<X, MR, NV, UnitKind::kPlain>(panel, row, s.j0, false);
+        if (panel.tables && (row + MR) % kUnit == 0)
+          add_table_unit<X>(*panel.tables, *panel.score,
+                            panel.ds_real + (row + MR - kUnit) * kWidth<X>, panel.index, s.j0,
+                            s.j1);
       }
     };
     const int vectors = s.j1 - s.j0;

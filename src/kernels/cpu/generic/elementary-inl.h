@@ -77,7 +77,8 @@ TILEWISE_INLINE typename X::Vec log_real(typename X::Vec x) {
   }
 }
 
-// tanh x as a quotient of polynomials in x (those of Eigen); 1 in float beyond 9.
+// tanh x as a quotient of polynomials in x (those of Eigen). Exactly 1 beyond 8, so that its
+// derivative 1 - tanh^2 is 0 there.
 template <class X>
 TILEWISE_INLINE typename X::Vec tanh_real(typename X::Vec x) {
   using Vec = typename X::Vec;
@@ -91,11 +92,11 @@ TILEWISE_INLINE typename X::Vec tanh_real(typename X::Vec x) {
                               256 * 4.89352455891786e-03f};
     constexpr float kEven[] = {256 * 1.19825839466702e-06f, 256 * 1.18534705686654e-04f,
                                256 * 2.26843463243900e-03f, 256 * 4.89352518554385e-03f};
-    const Vec limit = X::broadcast(7.90531110763549805f);
-    const Vec y = X::min(limit, X::max(X::broadcast(-7.90531110763549805f), x));  // NaN stays
+    const Vec y = X::min(X::broadcast(8), X::max(X::broadcast(-8), x));  // NaN stays
     const Vec square = X::mul(y, y);
     const Vec odd = X::mul(y, polynomial<X>(square, kOdd));
-    return X::mul(odd, X::reciprocal(polynomial<X>(square, kEven)));
+    const Vec quotient = X::mul(odd, X::reciprocal(polynomial<X>(square, kEven)));
+    return X::select(X::equal(x, y), quotient, X::mul(y, X::broadcast(0.125f)));
   }
 }
 

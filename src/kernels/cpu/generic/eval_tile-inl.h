@@ -74,6 +74,7 @@ class TileEvaluator {
       pairs_[r].data -= j0 * pairs_[r].vector;
   }
 
+  bool is_narrow() const { return program_->is_narrow; }
   // Output i after unit(): vector (row of the unit, lane vector).
   const Operand& output(int i) const { return pairs_[program_->outputs[i]]; }
 

@@ -48,7 +48,8 @@ void rows_ahead(const tilewise::BackwardLaunch& args, const tilewise::BackwardIt
 template <class X, bool kCareful>
 void accumulate_panel(const tilewise::BackwardLaunch& args, const tilewise::BackwardItem& item,
                       const BackwardKeys& keys, const BackwardQueries<X>& queries,
-                      const tilewise::TileRun& run, int64_t p, BackwardScratch<X>& scratch) {
+                      const tilewise::TileRun& run, int64_t p, TablePart<X>& tables,
+                      BackwardScratch<X>& scratch) {
   using Real = typename X::Real;
   const int64_t d = words<X>(args.shape.head_dim), e = words<X>(args.shape.value_dim);
   const int64_t first = keys.k0 + p * kWidth<X>,
@@ -93,7 +94,9 @@ void accumulate_panel(const tilewise::BackwardLaunch& args, const tilewise::Back
   panel.p = scratch.p;
   panel.ds_keys = scratch.ds_keys + p * scratch.panel_size;
   panel.ds = X::kWord == 1 ? panel.ds_keys : scratch.ds;
-  panel.ds_real = has_grad_bias ? scratch.ds_real : nullptr;
+  panel.tables = tables.tables ? &tables : nullptr;
+  panel.index = p;
+  panel.ds_real = has_grad_bias || panel.tables ? scratch.ds_real : nullptr;
   panel.careful = kCareful;
   rows_ahead<X>(args, item, queries, p, panel.ahead);
 
@@ -136,6 +139,7 @@ void flash_backward_tile(const tilewise::BackwardLaunch& args, const tilewise::B
   bool is_mixed = args.bias.data != nullptr || args.score, is_finite = true;
 
   const BackwardKeys keys = load_key_panels<X, kCareful>(args, item, scratch);  // lines 7 and 8
+  TablePart<X> tables(args, item.worker);
   if (shares_grad_bias) wait_for_turn(bias_turn, static_cast<int32_t>(kv_head));
   for (int64_t head = item.kv_head * group; head < (item.kv_head + 1) * group; ++head) {
     const tilewise::MaskClass& mask = mask_of(args, item.batch, head);
@@ -147,7 +151,7 @@ void flash_backward_tile(const tilewise::BackwardLaunch& args, const tilewise::B
         const auto queries =
             load_queries<X, kCareful>(args, item.batch, head, i, scratch);  // line 10
         for (int64_t p = 0; p < keys.panels; ++p)
-          accumulate_panel<X, kCareful>(args, item, keys, queries, tiles, p, scratch);
+          accumulate_panel<X, kCareful>(args, item, keys, queries, tiles, p, tables, scratch);
         int32_t* turn = args.turn + (item.slot * group + head % group) * mask.by_query.rows + i;
         const Visit visit = visit_of(mask.by_query, i, item.key_tile);
         const auto dq = grad_query_sums<X>(args, item.batch, head, item.slot);
@@ -160,7 +164,9 @@ void flash_backward_tile(const tilewise::BackwardLaunch& args, const tilewise::B
         pass_turn(turn, visit.before);
       }
     }
+    settle_keys(tables);
   }
+  add_table_part(args, item, tables);
   if (shares_grad_bias) pass_turn(bias_turn, static_cast<int32_t>(kv_head));
   is_finite &= store_key_gradients<X>(args, item, keys, scratch) || !is_mixed;  // line 24
   if (!is_finite) __atomic_store_n(args.careful + kv_head, 1, __ATOMIC_RELAXED);

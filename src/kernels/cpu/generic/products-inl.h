@@ -40,6 +40,16 @@ TILEWISE_INLINE typename X::Vec broadcast_word(const char* p) {
   return X::broadcast(word);
 }
 
+// Sum of all lanes, in one order.
+template <class X>
+TILEWISE_INLINE typename X::Real sum_of_lanes(typename X::Vec x) {
+  typename X::Real lane[X::kLanes];
+  X::store(lane, x);
+  for (int n = X::kLanes / 2; n > 0; n /= 2)
+    for (int l = 0; l < n; ++l) lane[l] += lane[l + n];
+  return lane[0];
+}
+
 // s = A B: A is kRows rows of depth words, B is (depth, kWidth) words, from lane vector 0 of b on.
 template <class X, int NV>
 TILEWISE_INLINE void multiply_abt(typename X::Vec (&s)[X::kRows][NV], const Rows& a,

@@ -88,14 +88,6 @@ void fill_to_vector(typename X::Real* row, int64_t count, typename X::Real value
 }
 
 template <class X>
-typename X::Real sum_of_lanes(typename X::Vec x) {
-  typename X::Real lane[X::kLanes], sum = 0;
-  X::store(lane, x);
-  for (int i = 0; i < X::kLanes; ++i) sum += lane[i];
-  return sum;
-}
-
-template <class X>
 typename X::Real* real_at(const void* data, int64_t index) {
   return static_cast<typename X::Real*>(const_cast<void*>(data)) + index;
 }
