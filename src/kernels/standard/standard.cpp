@@ -233,7 +233,7 @@ void StandardPlan::forward_rows(const ForwardTensors& t, const Matrices& m, int6
   RowsLaunch rows = rows_of(head, part.first, part.rows());
   const HeadMask& mask = masks_[static_cast<size_t>(mask_of_head_[static_cast<size_t>(head)])];
   const TileProgram program = mask.program.view();
-  rows.program = &program;
+  if (mask.rule.program >= 0) rows.program = &program;
   rows.from = rows.to = scores.data;
   if (is_fused) rows.factor = scale_;
   if (t.bias.data != nullptr) {
@@ -247,6 +247,7 @@ void StandardPlan::forward_rows(const ForwardTensors& t, const Matrices& m, int6
     if (mask.is_masked || rows.bias != nullptr) kernel_->mask_rows(rows, scratch);
     rows.bias = nullptr;
     rows.rule = {};
+    rows.program = nullptr;
     rows.to = p.data;
   }
   if (t.logsumexp.data != nullptr) {
