@@ -362,6 +362,7 @@ def plan_panel(axis, rows):
                                      (0.2, "forward_rows_ms", "#9cc5e6", "tiles of the forward alone")):
         axis.bar([place + shift for place in places], [row[key] for row in rows], width=0.4, color=color,
                  label=label)
+    axis.set_axisbelow(True)
     axis.plot(places, [row["goal_ms"] for row in rows], "_", color=COLORS["standard"], markersize=20, label="goal")
     axis.set_xticks(places, [row["name"].replace(", ", ",\n") for row in rows])
     axis.tick_params(axis="x", labelsize=8)

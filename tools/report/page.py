@@ -154,6 +154,14 @@ def io_caption(report):
             "Proposition 3 of Dao et al. 2022).")
 
 
+def butterfly_row(row, rows):
+    dense = select(rows, mask="none", length=row["length"])
+    return [f"N {figures.short(row['length'])}", f"{row['density']:.3g}",
+            *(figures.milliseconds_text(row[key]) for key in ("forward_ms", "backward_ms")),
+            *(f"{row[key] / 1e6:.2f} M" for key in ("forward_words", "backward_words")),
+            *(figures.milliseconds_text(dense[0][key]) if dense else "–" for key in ("forward_ms", "backward_ms"))]
+
+
 def masks_section(report):
     data = report.get("masks")
     if not data:
@@ -167,6 +175,9 @@ def masks_section(report):
             for row in data["densities"] if row["mask"] != "none"]
     numbers = table(["", "density", "forward", "over density × dense", "backward", "over density × dense",
                      "words, forward", "backward"], rows)
+    butterfly = table(["butterfly", "density", "forward", "backward", "words, forward", "backward", "dense, forward",
+                       "backward"], [butterfly_row(row, data["butterfly"]) for row in data["butterfly"]
+                                     if row["mask"] != "none"])
     plan_rows = [[text(row["name"]), f"<code>{text(row['mask'])}</code>", f"{row['tiles_full']:,}",
                   f"{row['tiles_partial']:,}", f"{row['schedule_ms']:.2f} ms", f"{row['forward_rows_ms']:.2f} ms",
                   f"{row['goal_ms']:g} ms"] for row in data["plans"]]
@@ -182,7 +193,7 @@ def masks_section(report):
         "a block sees itself and the blocks whose index differs in one bit. Right: the time from a mask and its "
         "tables to all tiles of forward and backward, and of classifying the tiles of the forward alone. Counted "
         f"and predicted words agree in {equal} of {len(measured)} cases.")
-    return section("Any mask", figure(figures.masks(report), caption), numbers, plan_table)
+    return section("Any mask", figure(figures.masks(report), caption), numbers, butterfly, plan_table)
 
 
 def peer_cell(case, name):
