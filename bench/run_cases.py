@@ -12,6 +12,7 @@ case only; the run with the median fraction of peak is kept, with the lowest and
 import argparse
 import json
 import pathlib
+import shlex
 import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -37,7 +38,7 @@ def main():
     runs = {case: [] for case in cases}
     for _ in range(options.repeat):
         for case in cases:
-            command = [options.tilewise, "bench", "--json", "--rounds", "5", *case.split()]
+            command = [options.tilewise, "bench", "--json", "--rounds", "5", *shlex.split(case)]
             runs[case].append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
     kept = [median_run(runs[case]) for case in cases]
     print(f"{'ms':>9} {'GFLOP/s':>8} {'of peak':>8} {'extra MB':>9} {'error/naive':>11}  case")

@@ -120,6 +120,7 @@ TEST(BenchCompare, RefusesDamageAndOtherMachines) {
            {"cases[1].impl is missing", [](Json& f) { f["cases"][1] = "x"; }},
            {"cases[1].mask is missing", [](Json& f) { f["cases"][1].erase("mask"); }},
            {"cases[1].mask: ", [](Json& f) { f["cases"][1]["mask"] = "casual"; }},
+           {"cases[1].score: ", [](Json& f) { f["cases"][1]["score"] = "s +"; }},
            {"cases[0].pass: ", [](Json& f) { f["cases"][0]["pass"] = "sideways"; }},
            {"cases[0].dtype is int8", [](Json& f) { f["cases"][0]["dtype"] = "int8"; }},
            {"cases[0].seq is 1.5, expected an integer",

@@ -101,6 +101,25 @@ void check_tile_sizes(const Json& report) {
   EXPECT_LT(before, INT64_MAX);
 }
 
+void check_masks(const Json& report) {
+  const Json& masks = report["masks"];
+  // 256 tokens are 2 blocks: dense, density 1 and 1/2 in 2 dtypes.
+  EXPECT_EQ(masks["densities"].size(), 2U * 3U);
+  for (const Json& row : masks["densities"]) EXPECT_TRUE(row["equal"].get<bool>()) << row;
+  EXPECT_EQ(masks["densities"][2]["density"], 0.5);
+  // 256, 512 and 1024 tokens are 2, 4 and 8 blocks, of which a row sees 2, 3 and 4.
+  const Json& butterfly = masks["butterfly"];
+  ASSERT_EQ(butterfly.size(), 3U);
+  EXPECT_EQ(butterfly[0]["density"], 1);
+  EXPECT_EQ(butterfly[1]["density"], 0.75);
+  EXPECT_EQ(butterfly[2]["density"], 0.5);
+  EXPECT_EQ(masks["plans"].size(), 5U);
+  for (const Json& row : masks["plans"]) {
+    EXPECT_GT(row["tiles_full"].get<int64_t>(), 0) << row;
+    EXPECT_GT(row["tiles_partial"].get<int64_t>(), 0) << row;
+  }
+}
+
 void check_table(const std::string& table) {
   for (const char* text : {"naive RMS", "megatron", "Latency", "counts equal the formula"}) {
     EXPECT_NE(table.find(text), std::string::npos) << text;
@@ -122,9 +141,9 @@ std::string make_page(const std::string& python, const std::string& folder) {
 
 void check_page(const std::string& python, const std::string& folder) {
   const std::string page = make_page(python, folder);
-  // Errors, 2 of time, fraction of peak, 2 of memory, latency, words, tile sizes.
-  EXPECT_EQ(count(page, "<svg"), 9U);
-  EXPECT_EQ(count(page, "<figcaption>"), 9U);
+  // Errors, 2 of time, fraction of peak, 2 of memory, latency, words, tile sizes, masks.
+  EXPECT_EQ(count(page, "<svg"), 10U);
+  EXPECT_EQ(count(page, "<figcaption>"), 10U);
   EXPECT_EQ(count(page, "src="), 0U);
   EXPECT_EQ(count(page, "<link"), 0U);
   EXPECT_NE(page.find("All 16 results are within the bound"), std::string::npos);
@@ -138,7 +157,7 @@ void check_page_with_peers(const std::string& python, const std::string& folder)
                               "--build " TILEWISE_BUILD_DIR " --output " + path;
   ASSERT_EQ(std::system((command + " >/dev/null").c_str()), 0) << command;
   const std::string page = make_page(python, folder);
-  EXPECT_EQ(count(page, "<svg"), 10U);
+  EXPECT_EQ(count(page, "<svg"), 11U);
   EXPECT_NE(page.find("Against other libraries"), std::string::npos);
   EXPECT_NE(page.find("forward bf16 B1 H1 N128 d64 full"), std::string::npos);
 
@@ -161,6 +180,7 @@ TEST(Report, ShortestReportIsCompleteAndItsPageToo) {
   check_times_and_memory(report);
   check_counts(report);
   check_tile_sizes(report);
+  check_masks(report);
   check_table(outcome.out);
   const std::string python = python_with("numpy, matplotlib");
   if (python.empty()) GTEST_SKIP() << "no .venv, and no python3 with numpy and matplotlib";

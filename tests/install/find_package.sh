@@ -7,7 +7,7 @@ rm -rf "$work" && mkdir -p "$work"
 cmake --install "$build_dir" --prefix "$work/prefix" >"$work/install.log"
 cmake -S "$source_dir/examples" -B "$work/build" -DCMAKE_PREFIX_PATH="$work/prefix" -DCMAKE_BUILD_TYPE=Release >"$work/configure.log"
 cmake --build "$work/build" -j2 >"$work/build.log"
-for example in attention training_step attention_c; do "$work/build/$example"; done
+for example in attention any_mask training_step attention_c; do "$work/build/$example"; done
 # A version we cannot satisfy must be refused.
 sed 's/Tilewise 0.1 REQUIRED/Tilewise 99 REQUIRED/' "$source_dir/examples/CMakeLists.txt" >"$work/CMakeLists.txt"
 if cmake -S "$work" -B "$work/refused" -DCMAKE_PREFIX_PATH="$work/prefix" >"$work/refused.log" 2>&1; then

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// docs/rules.md lists every rule as it is, and counts right.
+// docs/rules.md lists every rule as it is, with its picture, and counts right.
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -38,6 +40,23 @@ TEST(RulesDocument, ListsEveryRuleWithItsFormulaAndMeaning) {
               1)
         << rule.name;
   }
+}
+
+TEST(RulesDocument, EveryRuleHasItsPictureAndEveryPictureItsRule) {
+  std::set<std::string> expected, linked, drawn;
+  for (const Rule& rule : rules()) expected.insert(std::string(rule.name) + ".svg");
+  for (const auto& entry : std::filesystem::directory_iterator(TILEWISE_SOURCE_DIR "/docs/rules")) {
+    drawn.insert(entry.path().filename().string());
+  }
+  const std::string link = "](rules/";
+  for (const std::string& line : lines_of_document()) {
+    for (size_t at = line.find(link); at != std::string::npos; at = line.find(link, at + 1)) {
+      const size_t first = at + link.size();
+      linked.insert(line.substr(first, line.find(')', first) - first));
+    }
+  }
+  EXPECT_EQ(drawn, expected);
+  EXPECT_EQ(linked, expected);
 }
 
 TEST(RulesDocument, CountsItsVariants) {

@@ -44,6 +44,7 @@ class Node {
     }
     return {file_, value_.at(name), path};
   }
+  bool has(const char* name) const { return value_.is_object() && value_.contains(name); }
   std::vector<Node> elements() const {
     if (!value_.is_array() || value_.empty()) reject(text(), "a list that is not empty");
     std::vector<Node> nodes;
@@ -149,6 +150,8 @@ RecordedCase read_case(const Node& node) {
     node.at("dtype").reject(node.at("dtype").string(), "fp32, bf16, fp16 or fp64");
   }
   problem.mask = node.at("mask").parsed(mask_from_text);
+  // Files from before there were scores do not name it.
+  if (node.has("score")) problem.score = node.at("score").parsed(score_from_text);
   problem.scale = node.at("scale").positive();
   problem.same_bits_as_prefill = node.at("same_bits_as_prefill").boolean();
   options.problem.plan.isa = node.at("isa").string();

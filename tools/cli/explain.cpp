@@ -6,16 +6,19 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/dtype.h"
 #include "base/message.h"
+#include "cli/explain_svg.h"
 #include "cli/options.h"
 #include "cli/output.h"
 #include "cli/problem_options.h"
 #include "engine/explain.h"
 #include "engine/plan_data.h"
 #include "expr/print.h"
+#include "io/atomic_file.h"
 #include "schedule/io_model.h"
 #include "tilewise/error.h"
 
@@ -28,12 +31,13 @@ Packed words are copied into the kernel's own layout and stay in the caches; thi
 without gaps and head dims that are multiples of the vectors (others are padded in a copy).
 
 Example:
-  tilewise explain --heads 12 --seq 4096 --head-dim 64 --mask window:1024,0)";
+  tilewise explain --heads 12 --seq 4096 --head-dim 64 --mask window:1024,0 --svg window.svg)";
 
 struct Options {
   ProblemOptions problem;
   bool forward = true;
   bool backward = true;
+  std::string svg;  // file to draw into; empty: none
   bool json = false;
 };
 
@@ -225,7 +229,13 @@ void print_explained_json(const Options& options, const Explained& x) {
 }
 
 void explain(const Options& options) {
+  std::optional<io::AtomicFile> file;  // a bad path is known before anything is planned
+  if (!options.svg.empty()) file.emplace(options.svg);
   const Explained explained(options.problem);
+  if (file) {
+    file->write(explain_svg(explained.plan, explained.schedule));
+    file->commit();
+  }
   if (options.json) return print_explained_json(options, explained);
   fmt::print("{}", explained.plan.explain(explained.schedule));
   fmt::print("packing   copied into the kernel's layout, within the caches\n");
@@ -244,6 +254,10 @@ void register_explain(CLI::App& app, int&) {
           "--pass", [options](const std::string& text) { set_pass(*options, text); },
           "forward, backward or both: whose numbers --json has (default: both)")
       ->type_name("PASS");
+  command
+      ->add_option("--svg", options->svg,
+                   "also draw the tiles of the forward into this file, up to 4 masks of heads")
+      ->type_name("FILE");
   add_json(*command, options->json);
   command->footer(kHelp);
   command->callback([options] { explain(*options); });

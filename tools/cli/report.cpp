@@ -147,6 +147,7 @@ Json measure_all(const Options& options, const ReportInput* input, Progress& pro
   section("latency", [&] { return report_latency(context); });
   section("io", [&] { return report_io(context); });
   section("blocks", [&] { return report_blocks(context); });
+  section("masks", [&] { return report_masks(context); });
   progress.stage("peak");
   add_fractions(report, measure_peaks(plan));
   report["not_run"] = context.not_run;
@@ -168,7 +169,7 @@ void make_report(Options options, int& exit_code) {
 
   Json report;
   {
-    Progress progress("report", 7);
+    Progress progress("report", 8);
     report = measure_all(options, input.get(), progress);
   }
   Json object = {{"schema", 1}, {"command", "report"}};
@@ -204,8 +205,9 @@ void register_report(CLI::App& app, int& exit_code) {
       ->type_name("MASK");
   command->add_flag("--quick", options->is_quick, "short lengths, few rounds: half a minute");
   command
-      ->add_option("--max-length", options->max_length,
-                   "longest sequence measured (default: 16384, with --quick 1024)")
+      ->add_option(
+          "--max-length", options->max_length,
+          "longest sequence measured without a sparse mask (default: 16384, with --quick 1024)")
       ->type_name("N")
       ->check(CLI::Range(int64_t{128}, int64_t{1} << 20).description(""));
   add_isa(*command, options->isa);

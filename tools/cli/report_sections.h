@@ -65,5 +65,7 @@ struct ReportInput;
 [[nodiscard]] Json report_io(ReportContext& context);
 // Time and words against the tile sizes of the forward: [Dao22] Figure 2, middle.
 [[nodiscard]] Json report_blocks(ReportContext& context);
+// Masks of the language: time and words against density, and the time to schedule long sequences.
+[[nodiscard]] Json report_masks(ReportContext& context);
 
 }  // namespace tilewise::cli

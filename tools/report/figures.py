@@ -300,6 +300,78 @@ def blocks(report):
     return svg(figure, "blocks")
 
 
+def masks(report):
+    """Block-sparse: time over that of the visible share of dense attention, words alike; the butterfly; schedules."""
+    section = report.get("masks")
+    if not section:
+        return None
+    figure, axes = plt.subplots(2, 2, figsize=(9.4, 6.4))
+    density_panels(axes[0], section["densities"])
+    butterfly_panel(axes[1, 0], section["butterfly"])
+    plan_panel(axes[1, 1], section["plans"])
+    return svg(figure, "masks")
+
+
+DIRECTIONS = (("forward", "#0b5fa5", "o"), ("backward", "#7b3294", "s"))
+
+
+def density_panels(axes, rows):
+    for axis, suffix, title in ((axes[0], "_ms", "time, block-sparse"), (axes[1], "_words", "words, block-sparse")):
+        for dtype, line in (("fp32", "-"), ("bf16", "--")):
+            of_dtype = select(rows, dtype=dtype)
+            dense = select(of_dtype, mask="none")[0]
+            sparse = sorted((row for row in of_dtype if row["mask"] != "none"), key=lambda row: row["density"])
+            for direction, color, marker in DIRECTIONS:
+                key = direction + suffix
+                axis.plot([row["density"] for row in sparse],
+                          [row[key] / (row["density"] * dense[key]) for row in sparse], line, color=color,
+                          marker=marker, label=f"{direction}, {dtype}")
+        densities = sorted({row["density"] for row in rows})
+        axis.axhline(1, color=GRAY, linewidth=0.8)
+        if suffix == "_ms":
+            axis.axhline(1.05, color=COLORS["standard"], linestyle=":", label="goal")
+        axis.set_xscale("log", base=2)
+        axis.xaxis.set_major_locator(FixedLocator(densities))
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: "1" if x == 1 else f"1/{1 / x:.0f}"))
+        axis.set_ylim(bottom=0)
+        axis.set_xlabel("density")
+        axis.set_ylabel("over density × dense")
+        axis.set_title(title)
+        axis.legend(fontsize=7)
+
+
+def butterfly_panel(axis, rows):
+    dense = [row for row in rows if row["mask"] == "none"]
+    sparse = [row for row in rows if row["mask"] != "none"]
+    for direction, color, marker in DIRECTIONS:
+        for of_mask, line, name in ((sparse, "-", "butterfly"), (dense, "--", "dense")):
+            points = sorted((row["length"], row[direction + "_ms"]) for row in of_mask)
+            if points:
+                axis.plot(*zip(*points), line, color=color, marker=marker, label=f"{name}, {direction}")
+    length_axis(axis, lengths_of(rows))
+    log_axis(axis, milliseconds_text)
+    axis.set_ylabel("time of one head, fp32")
+    axis.set_title("butterfly")
+    axis.legend(fontsize=7)
+
+
+def plan_panel(axis, rows):
+    places = range(len(rows))
+    for shift, key, color, label in ((-0.2, "schedule_ms", COLORS["tilewise"], "whole schedule"),
+                                     (0.2, "forward_rows_ms", "#9cc5e6", "tiles of the forward alone")):
+        axis.bar([place + shift for place in places], [row[key] for row in rows], width=0.4, color=color,
+                 label=label)
+    axis.set_axisbelow(True)
+    axis.plot(places, [row["goal_ms"] for row in rows], "_", color=COLORS["standard"], markersize=20, label="goal")
+    axis.set_xticks(places, [row["name"].replace(", ", ",\n") for row in rows])
+    axis.tick_params(axis="x", labelsize=8)
+    axis.grid(axis="x", visible=False)
+    axis.set_ylabel("ms")
+    axis.set_title(f"time to schedule {rows[0]['length']:,} tokens")
+    axis.legend(fontsize=7, loc="upper left")
+
+
 PEERS = {  # name in the results: name for people, color
     "tilewise": ("Tilewise", COLORS["tilewise"]), "torch": ("PyTorch SDPA", "#c1440e"),
     "torch unfused": ("PyTorch, unfused", "#e7a977"), "onnxruntime": ("ONNX Runtime", "#5b8c5a"),

@@ -154,6 +154,48 @@ def io_caption(report):
             "Proposition 3 of Dao et al. 2022).")
 
 
+def butterfly_row(row, rows):
+    dense = select(rows, mask="none", length=row["length"])
+    return [f"N {figures.short(row['length'])}", f"{row['density']:.3g}",
+            *(figures.milliseconds_text(row[key]) for key in ("forward_ms", "backward_ms")),
+            *(f"{row[key] / 1e6:.2f} M" for key in ("forward_words", "backward_words")),
+            *(figures.milliseconds_text(dense[0][key]) if dense else "–" for key in ("forward_ms", "backward_ms"))]
+
+
+def masks_section(report):
+    data = report.get("masks")
+    if not data:
+        return ""
+    dense = {row["dtype"]: row for row in select(data["densities"], mask="none")}
+    rows = [[text(row["dtype"]), f"{row['density']:.4g}",
+             f"{row['forward_ms']:.2f} ms", f"{row['forward_ms'] / row['density'] / dense[row['dtype']]['forward_ms']:.2f}",
+             f"{row['backward_ms']:.2f} ms",
+             f"{row['backward_ms'] / row['density'] / dense[row['dtype']]['backward_ms']:.2f}",
+             f"{row['forward_words'] / 1e6:.2f} M", f"{row['backward_words'] / 1e6:.2f} M"]
+            for row in data["densities"] if row["mask"] != "none"]
+    numbers = table(["", "density", "forward", "over density × dense", "backward", "over density × dense",
+                     "words, forward", "backward"], rows)
+    butterfly = table(["butterfly", "density", "forward", "backward", "words, forward", "backward", "dense, forward",
+                       "backward"], [butterfly_row(row, data["butterfly"]) for row in data["butterfly"]
+                                     if row["mask"] != "none"])
+    plan_rows = [[text(row["name"]), f"<code>{text(row['mask'])}</code>", f"{row['tiles_full']:,}",
+                  f"{row['tiles_partial']:,}", f"{row['schedule_ms']:.2f} ms", f"{row['forward_rows_ms']:.2f} ms",
+                  f"{row['goal_ms']:g} ms"] for row in data["plans"]]
+    plan_table = table(["", "mask", "full tiles", "partial tiles", "schedule", "forward alone", "goal"], plan_rows)
+    measured = data["densities"] + data["butterfly"]
+    equal = sum(row["equal"] for row in measured)
+    lengths = [row["length"] for row in data["butterfly"]]
+    caption = (
+        f"Above: one head, N = {data['densities'][0]['length']}, blocks of {data['block']}; the mask is "
+        f"<code>{text(data['densities'][-1]['mask'])}</code> with a layout drawn at random, each row of blocks with "
+        "equally many. Time and words over what that share of dense attention takes; 1 is ideal. Below, left: the "
+        f"flat butterfly of Dao et al. 2022, N from {figures.short(min(lengths))} to {figures.short(max(lengths))}: "
+        "a block sees itself and the blocks whose index differs in one bit. Right: the time from a mask and its "
+        "tables to all tiles of forward and backward, and of classifying the tiles of the forward alone. Counted "
+        f"and predicted words agree in {equal} of {len(measured)} cases.")
+    return section("Any mask", figure(figures.masks(report), caption), numbers, butterfly, plan_table)
+
+
 def peer_cell(case, name):
     row = next((row for row in case["contestants"] if row["name"] == name), {})
     if "ratio" not in row:
@@ -228,6 +270,7 @@ def page(report, peers):
             "to the 99th percentile.")),
         section("Words moved", figure(figures.words(report), io_caption(report))),
         section("Tile sizes", figure(figures.blocks(report), blocks_caption)),
+        masks_section(report),
         peers_section(peers),
     ]
     quick = " Quick report: few rounds, short lengths." if report["quick"] else ""
