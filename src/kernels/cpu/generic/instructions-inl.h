@@ -51,6 +51,7 @@ struct Block {
   using Unsigned = typename I::Unsigned;
   using Int = typename I::Int;
   static constexpr int L = X::kLanes;
+  static constexpr uint32_t kAllLanes = (uint32_t{1} << L) - 1;
 
   const Operand* registers;
   const ProgramInstruction& code;
@@ -122,29 +123,49 @@ struct Block {
     }
     return at;
   }
-  void look_up_ints(const ProgramTable& table) const {
-    for (int i = 0; i < rows; ++i)
-      for (int j = 0; j < NV; ++j) {
-        Ints value;
-        for (int l = 0; l < L; ++l)
-          value[l] = table.data[element(table.shape, table.strides, i, j, l)];
-        put(registers[code.out].at(i, j), value);
+  TILEWISE_INLINE bool all_equal(Ints a, Ints b) {
+    return (I::equal(a, b) & kAllLanes) == kAllLanes;
+  }
+  // out = load(i, j, l) of every lane. Layouts of blocks give one element to whole units. The
+  // register of the result may be that of an index.
+  template <class V, class Load>
+  void look_up(const Load& load) const {
+    const Operand& out = registers[code.out];
+    for (int j = 0; j < NV; ++j) {
+      Ints above[4] = {};
+      V value{};
+      for (int i = 0; i < rows; ++i) {
+        bool is_as_above = i > 0, is_one = true;
+        for (int axis = 0; axis < code.count; ++axis) {
+          const auto index = get<Ints>(operand(axis).at(i, j));
+          is_as_above = is_as_above && all_equal(index, above[axis]);
+          is_one = is_one && all_equal(index, Ints{} + index[0]);
+          above[axis] = index;
+        }
+        if (!is_as_above) {
+          decltype(load(i, j, 0)) lane[L];
+          const int count = is_one ? 1 : L;
+          for (int l = 0; l < count; ++l) lane[l] = load(i, j, l);
+          for (int l = count; l < L; ++l) lane[l] = lane[0];
+          value = get<V>(reinterpret_cast<const char*>(lane));
+        }
+        put(out.at(i, j), value);
       }
+    }
+  }
+  void look_up_ints(const ProgramTable& table) const {
+    look_up<Ints>([&](int i, int j, int l) {
+      return static_cast<Int>(table.data[element(table.shape, table.strides, i, j, l)]);
+    });
   }
   void look_up_reals(const tilewise::Tensor& table) const {
     const int first_axis = 4 - code.count;
-    for (int i = 0; i < rows; ++i)
-      for (int j = 0; j < NV; ++j) {
-        Real value[L];
-        for (int l = 0; l < L; ++l) {
-          const int64_t at = element(table.shape + first_axis, table.strides + first_axis, i, j, l);
-          value[l] =
-              static_cast<Real>(table.dtype == tilewise::DType::kFloat32
-                                    ? static_cast<double>(static_cast<const float*>(table.data)[at])
-                                    : tilewise::load_element(table.data, table.dtype, at));
-        }
-        put(registers[code.out].at(i, j), X::load(value));
-      }
+    look_up<Vec>([&](int i, int j, int l) {
+      const int64_t at = element(table.shape + first_axis, table.strides + first_axis, i, j, l);
+      return static_cast<Real>(table.dtype == tilewise::DType::kFloat32
+                                   ? static_cast<double>(static_cast<const float*>(table.data)[at])
+                                   : tilewise::load_element(table.data, table.dtype, at));
+    });
   }
   void divide(bool wants_rest) const {
     binary<Ints>([&](Ints a, Ints b) {
