@@ -100,8 +100,9 @@ typedef struct tilewise_problem {
                        ("k <= q and doc[q] == doc[k]", docs/language.md); NULL: none */
   double scale;     /* 0: 1 / sqrt(head_dim) */
   int32_t same_bits_as_prefill;
-  int32_t reserved;  /* 0 */
-  const char* score; /* likewise ("softcap:cap=30", "s - slope[h] * (q - k)"); NULL: s */
+  int32_t reserved;           /* 0 */
+  const char* score;          /* likewise ("softcap:cap=30", "s - slope[h] * (q - k)"); NULL: s */
+  int64_t max_table_elements; /* 0: 16384 */
 } tilewise_problem;
 
 /* Calls task(task_context, w) once for every w in [0, workers) and returns when all calls returned.

@@ -274,6 +274,7 @@ tilewise_status tilewise_plan_create(const tilewise_problem* problem,
     description.scale = to_scale(p.scale);
     description.has_bias = p.has_bias != 0;
     description.same_bits_as_prefill = p.same_bits_as_prefill != 0;
+    if (p.max_table_elements != 0) description.max_table_elements = p.max_table_elements;
     std::unique_ptr<CallbackExecutor> executor;
     if (o.run_workers) {
       if (o.executor_workers < 1 || o.executor_workers > 4096)

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -190,6 +191,10 @@ Problem problem_of(const Inputs& inputs, const Options& options) {
   problem.score = options.score;
   problem.scale = options.scale;
   problem.has_bias = inputs.bias.has_value();
+  int64_t elements = 0;
+  for (const auto& [name, table] : options.tables.real_tables())
+    elements += table.shape[0] * table.shape[1] * table.shape[2] * table.shape[3];
+  problem.max_table_elements = std::max(problem.max_table_elements, elements);
   // 0 in a file is 0; in a Problem it would ask for a default.
   for (const auto& [name, extent] :
        {std::pair{"k: kv heads", problem.kv_heads}, std::pair{"v: value dim", problem.value_dim}}) {

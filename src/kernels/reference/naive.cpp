@@ -218,9 +218,11 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows, double sta
     for (int64_t j : naive.keys) {
       const Real ds = Real(stored(naive.dtype, p[j] * (dp[j] - delta)));
       const int64_t key_row = (b * in.key.shape[1] + naive.kv_head) * kv_length + j;
-      const Real by_score = naive.pair_score->derivative(
-          i, j, naive.products_of_row[j],
-          [&](int table, int64_t at, Real by_table) { dtables[table][at] += ds * by_table; });
+      const Real by_score = naive.pair_score->derivative(i, j, naive.products_of_row[j],
+                                                         [&](int table, int64_t at, Real by_table) {
+                                                           if (by_table != 0)
+                                                             dtables[table][at] += ds * by_table;
+                                                         });
       const Real dr =
           in.score.expression() != nullptr ? Real(stored(naive.dtype, ds * by_score)) : ds;
       for (int64_t c = 0; c < d; ++c) dq_i[c] += dr * naive.k_rows[j * d + c];

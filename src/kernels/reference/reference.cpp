@@ -174,7 +174,8 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows) {
       const Real ds = row.p[n] * (dot(do_i.data(), &head.v[j * e], e) - delta + dlse);
       const Real dr = ds * head.score.derivative(i, j, row.products[n],
                                                  [&](int table, int64_t at, Real by_table) {
-                                                   dtables[table][at] += ds * by_table;
+                                                   if (by_table != 0)
+                                                     dtables[table][at] += ds * by_table;
                                                  });
       add_scaled(row.p[n], do_i.data(), e, &dv[key_row * e]);
       add_scaled(Real(in.scale) * dr, &head.k[j * d], d, dq_i);

@@ -7,7 +7,7 @@
 //   p_ij = exp(s_ij - lse_i),  lse_i = log sum_j exp(s_ij),  o_i = sum_j p_ij v_j
 //   ds_ij = p_ij (do_i . v_j - do_i . o_i + dlse_i)
 //   dv_j = sum_i p_ij do_i,  dbias = ds summed over the axes that bias broadcasts,
-//   dtable = ds * d score / d table, summed over the pairs that look it up,
+//   dtable = ds * d score / d table, summed over the pairs where that derivative is not 0,
 //   and with dr_ij = ds_ij * d score / d s: dq_i = scale sum_j dr_ij k_j, dk_j = scale sum_i dr_ij
 //   q_i
 //

@@ -92,6 +92,7 @@ const char* check_elementary_function(const char* name, const Function& function
 template <class X>
 const char* check_elementary() {
   using Vec = typename X::Vec;
+  using Real = typename X::Real;
   const char* wrong = check_elementary_function<X>(
       "exp", [](Vec x) { return exp_real<X>(x); }, [](double x) { return std::exp(x); }, 3);
   if (!wrong)
@@ -108,7 +109,7 @@ const char* check_elementary() {
         "tanh of large numbers",
         [](Vec x) {
           const Vec size = X::max(x, X::sub(Vec{}, x)), one = X::broadcast(1);
-          return X::sub(tanh_real<X>(X::add(size, X::broadcast(10))), one);
+          return X::sub(tanh_real<X>(X::add(size, X::broadcast(sizeof(Real) == 8 ? 20 : 9))), one);
         },
         [](double x) { return std::isnan(x) ? x : 0.0; }, 0);
   return wrong ? wrong : "";

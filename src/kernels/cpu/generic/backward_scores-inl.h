@@ -84,6 +84,15 @@ TILEWISE_INLINE typename X::Vec exp2_special(typename X::Vec p, typename X::Vec 
   return X::select(X::unordered(x), X::sub(inf, inf), p);
 }
 
+// log2 P of a score of a program, but that of 0 below 2^-100. Such scores spread widely: the
+// products of many tiny P with dO and Q would be subnormal, and so would be sums of nothing else,
+// which is slow. The rest of the row adds up to 1.
+template <class X>
+TILEWISE_INLINE typename X::Vec negligible_to_zero(typename X::Vec x) {
+  const auto zero = X::broadcast(Exp2<typename X::Real>::kZero);
+  return X::select(X::less(x, X::add(zero, X::broadcast(27))), zero, x);
+}
+
 // Scores that spread widely make many dS subnormal, which is slow in every product that follows.
 template <class X>
 TILEWISE_INLINE typename X::Vec flush_subnormal(typename X::Vec x) {
@@ -229,7 +238,7 @@ __attribute__((noinline)) void score_rows(const PanelScores<X>& panel, int row, 
         }
         visible = X::both(visible, X::opposite(X::equal(minus_lse, minus_inf)));
         if (is_scored) visible = X::both(visible, X::opposite(X::equal(s[i + h][j], minus_inf)));
-        x = X::max(low, x);
+        x = is_scored ? negligible_to_zero<X>(x) : X::max(low, x);
         p[h] = exp2_small<X>(x);
         if (panel.careful) p[h] = exp2_special<X>(p[h], x);
         ds[h] = X::mul(p[h], y);

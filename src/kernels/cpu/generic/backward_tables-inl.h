@@ -76,12 +76,14 @@ struct TableUnit {
   const Operand& index(const tilewise::TableLookup& lookup, int axis) const {
     return score.output(lookup.output + 1 + axis);
   }
-  // What is masked adds nothing, also where the derivative is infinite or NaN.
+  // 0 times anything is 0: what is masked adds nothing, whatever its derivative is; what `where`
+  // does not take adds nothing, whatever the gradient is.
   Vec gradient(const tilewise::TableLookup& lookup, int i, int j) const {
     const Vec x = X::load(ds + i * kWidth<X> + j * X::kLanes);
     const Vec derivative =
         X::load(reinterpret_cast<const Real*>(score.output(lookup.output).at(i, j)));
-    return X::select(X::equal(x, Vec{}), Vec{}, X::mul(x, derivative));
+    const auto adds_nothing = X::either(X::equal(x, Vec{}), X::equal(derivative, Vec{}));
+    return X::select(adds_nothing, Vec{}, X::mul(x, derivative));
   }
   // Which elements the lanes read. Indices of lanes beyond the keys may be outside: they add 0.
   Ints elements(const tilewise::TableLookup& lookup, int i, int j) const {
@@ -109,6 +111,8 @@ struct TableUnit {
   }
   void add_by_pair(const tilewise::TableLookup& lookup) {
     Real* const sums = part.panel_sums(panel);
+    Ints ascending{};
+    for (int l = 0; l < X::kLanes; ++l) ascending[l] = l;
     Ints least = Ints{} + static_cast<Int>(part.tables->elements), most{};
     for (int i = 0; i < kUnit; ++i)
       for (int j = j0; j < j1; ++j) {
@@ -119,6 +123,10 @@ struct TableUnit {
         constexpr uint32_t kAll = (1u << X::kLanes) - 1;
         if ((I::equal(at, Ints{} + at[0]) & kAll) == kAll) {
           sums[at[0]] += sum_of_lanes<X>(g);
+          continue;
+        }
+        if ((I::equal(at, at[0] + ascending) & kAll) == kAll) {  // the same sums, sooner
+          X::store(sums + at[0], X::add(X::load(sums + at[0]), g));
           continue;
         }
         Real lane[X::kLanes];
