@@ -8,9 +8,9 @@
 
 #include "expr/bytecode.h"
 #include "expr/eval_scalar.h"
-#include "kernels/cpu/backward_case.h"
 #include "expr/recognise.h"
 #include "expr/specialise.h"
+#include "kernels/cpu/backward_case.h"
 #include "schedule/tile_runs.h"
 
 namespace tilewise::backward_test {
