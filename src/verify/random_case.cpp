@@ -62,7 +62,7 @@ class Draw {
     if (kind < 0.20) return "none";
     if (kind < 0.40) return "causal";
     if (kind < 0.50) return "causal-top-left";
-    if (kind < 0.65) return kExpressions[between(0, std::size(kExpressions) - 1)];
+    if (kind < 0.65) return mask_from_text(one_of(kExpressions)).text();
     if (kind < 0.80) {
       const RandomExpression drawn = random_expression(
           random_.bits(), 0, {.is_bindable = true, .operators = static_cast<int>(between(3, 20))});
