@@ -36,7 +36,7 @@ TEST(CaseData, DependsOnSeedAndNameOnly) {
              two = mask_from_text("step[q % 7] > 1 or doc[k % 97] > 3");
   const CaseData a(one, {}, 3), b(two, {}, 3), c(one, {}, 4);
   const auto values = [](const CaseData& data, size_t index) {
-    const IntegerTable& table = step_with(data).tables[index];
+    const IntegerTable table = step_with(data).tables[index];
     const auto* first = static_cast<const int32_t*>(table.data);
     return std::vector<int32_t>(first, first + table.shape[0]);
   };
