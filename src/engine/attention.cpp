@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <mutex>
 
+#include "base/checked.h"
 #include "engine/plan_data.h"
 #include "kernels/cpu/registry.h"
 #include "problem/validate.h"
@@ -121,6 +122,22 @@ struct Call {
   Step step;
 };
 
+// Room for the gradients of the tables, in powers of two, so that a plan serves many sizes. What
+// does not make sense is left to the validation of tables.
+int64_t table_elements(const BackwardTensors& tensors) {
+  int64_t room = Problem{}.max_table_elements, sum = 0;
+  for (const NamedTensor& table : tensors.tables) {
+    int64_t elements = 1;
+    for (const int64_t extent : table.tensor.shape) {
+      if (!checked_multiply(elements, std::max<int64_t>(extent, 0), elements)) return room;
+    }
+    if (!checked_add(sum, elements, sum)) return room;
+  }
+  while (room < sum && room < kMaxExtent / 2) room *= 2;
+  return room;
+}
+int64_t table_elements(const ForwardTensors&) { return Problem{}.max_table_elements; }
+
 template <class Tensors>
 Call describe_call(const Tensors& tensors, const AttentionOptions& options, const char* operation) {
   Problem problem;
@@ -137,6 +154,7 @@ Call describe_call(const Tensors& tensors, const AttentionOptions& options, cons
   problem.scale = options.scale;
   problem.has_bias = tensors.bias.data != nullptr;
   problem.same_bits_as_prefill = options.same_bits_as_prefill;
+  problem.max_table_elements = table_elements(tensors);
   Step step;
   step.batch = problem.max_batch;
   step.query_length = problem.max_query_length;
@@ -163,7 +181,8 @@ void run_call(Call call, const Tensors& tensors, const AttentionOptions& options
   const std::shared_ptr<CachedPlan> cached = plan_cache().get(call.problem, options.plan);
   const Plan::Data& plan = cached->plan().data();
   const std::shared_ptr<const Schedule::Data> schedule = make_schedule(plan, call.step, operation);
-  validate_tables(schedule->score, tensors, operation);
+  validate_tables(schedule->score.tables, tensors, operation);
+  validate_table_elements(plan.problem, schedule->score, tensors, operation);
   Workspace workspace = cached->borrow();
   run(plan, *schedule, tensors, workspace.data());
   cached->give_back(std::move(workspace));

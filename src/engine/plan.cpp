@@ -57,7 +57,8 @@ void validate_run(const Plan::Data& plan, const Schedule::Data& schedule, const 
   } else {
     validate_backward(plan.problem, schedule.step, tensors, operation);
   }
-  validate_tables(schedule.score, tensors, operation);
+  validate_tables(schedule.score.tables, tensors, operation);
+  validate_table_elements(plan.problem, schedule.score, tensors, operation);
   validate_workspace(workspace.data(), workspace.bytes(), plan.workspace_bytes, operation);
   validate_apart(workspace.data(), plan.workspace_bytes, tensors, operation);
 }
@@ -123,7 +124,6 @@ void Plan::forward(const Schedule& schedule, const ForwardTensors& tensors,
 void Plan::backward(const Schedule& schedule, const BackwardTensors& tensors,
                     Workspace& workspace) const {
   validate_run(*data_, schedule.data(), tensors, workspace, "backward");
-  validate_table_elements(data_->problem, schedule.data().score, tensors, "backward");
   run_backward(*data_, schedule.data(), tensors, workspace.data());
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <optional>
 
 #include "engine/plan_data.h"
 #include "engine/work.h"
@@ -18,14 +19,7 @@ class BackwardRun {
  public:
   BackwardRun(const Plan::Data& plan, const Schedule::Data& schedule,
               const BackwardTensors& tensors, void* workspace) noexcept
-      : plan_(plan),
-        schedule_(schedule),
-        workspace_(workspace),
-        real_tables_(schedule.score, tensors.tables),
-        grad_tables_(tensors.grad_tables),
-        score_(
-            (grad_tables_.empty() ? schedule.score.backward : schedule.score.backward_with_tables)
-                .view(real_tables_.by_symbol)) {
+      : plan_(plan), schedule_(schedule), workspace_(workspace), grad_tables_(tensors.grad_tables) {
     const BackwardLayout& layout = schedule.backward;
     const double scale = *plan.problem.scale;
     launch_.shape = schedule.shape;
@@ -47,7 +41,7 @@ class BackwardRun {
     launch_.mask_classes = schedule.backward_masks.data();
     launch_.class_of_head = schedule.heads.class_of_head.data();
     launch_.program_sizes = plan.programs;
-    if (plan.problem.score.expression() != nullptr) launch_.score = &score_;
+    if (plan.problem.score.expression() != nullptr) set_score(tensors.tables);
     launch_.origin = {schedule.step.batch_offset, schedule.step.head_offset,
                       schedule.step.query_offset, schedule.step.key_offset};
     launch_.lse = layout.lse.in<void>(workspace);
@@ -76,6 +70,14 @@ class BackwardRun {
   }
 
  private:
+  void set_score(const std::vector<NamedTensor>& tables) noexcept {
+    const ScorePrograms& score = schedule_.score;
+    real_tables_.emplace(score.tables, tables);
+    score_ = (grad_tables_.empty() ? score.backward : score.backward_with_tables)
+                 .view(real_tables_->by_symbol);
+    launch_.score = &score_;
+  }
+
   void set_tables() noexcept {
     const BackwardLayout& layout = schedule_.backward;
     const ScorePrograms& score = schedule_.score;
@@ -233,8 +235,8 @@ class BackwardRun {
   const Plan::Data& plan_;
   const Schedule::Data& schedule_;
   void* workspace_;
-  RealTables real_tables_;
   const std::vector<NamedTensor>& grad_tables_;
+  std::optional<RealTables> real_tables_;  // none: no score
   TileProgram score_;
   BackwardLaunch launch_{};
 };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cstring>
+#include <optional>
 
 #include "engine/plan_data.h"
 #include "engine/work.h"
@@ -24,15 +25,30 @@ void run_forward(const Plan::Data& plan, const Schedule::Data& schedule,
   launch.mask_classes = schedule.forward_masks.data();
   launch.class_of_head = schedule.heads.class_of_head.data();
   launch.program_sizes = plan.programs;
-  const RealTables real_tables(schedule.score, tensors.tables);
-  const TileProgram score = (schedule.decodes ? schedule.score.decode : schedule.score.forward)
-                                .view(real_tables.by_symbol);
-  if (plan.problem.score.expression() != nullptr) launch.score = &score;
+  std::optional<RealTables> tables;
+  TileProgram score;
+  if (plan.problem.score.expression() != nullptr) {
+    tables.emplace(schedule.score.tables, tensors.tables);
+    score =
+        (schedule.decodes ? schedule.score.decode : schedule.score.forward).view(tables->by_symbol);
+    launch.score = &score;
+  }
   launch.origin = {schedule.step.batch_offset, schedule.step.head_offset,
                    schedule.step.query_offset, schedule.step.key_offset};
 
   auto* const scratch = schedule.forward.scratch.in<std::byte>(workspace);
   auto* const counter = schedule.forward.counter.in<int64_t>(workspace);
+  // item_of(index, next): the item, and the next one of the same worker where there is one.
+  const auto run_all = [&](const auto& item_of, auto kernel) {
+    run_items(*plan.executor, schedule.forward_workers, schedule.forward_items, counter,
+              [&](int64_t index, int worker) {
+                const int64_t after = index + schedule.forward_workers;
+                const bool is_last = after >= schedule.forward_items;
+                const auto next = item_of(is_last ? index : after, nullptr);
+                const auto item = item_of(index, is_last ? nullptr : &next);
+                kernel(launch, item, scratch + worker * schedule.forward.scratch_stride);
+              });
+  };
   if (schedule.decodes) {
     launch.decode = schedule.decode;
     launch.decode.sums = schedule.forward.decode_sums.in<void>(workspace);
@@ -45,33 +61,18 @@ void run_forward(const Plan::Data& plan, const Schedule::Data& schedule,
       return DecodeItem{head / shape.kv_heads, head % shape.kv_heads, index % tiles,
                         launch.decode.first_chunk + index / (tiles * heads), next};
     };
-    const auto run_item = [&](int64_t index, int worker) {
-      const int64_t after = index + schedule.forward_workers;
-      const bool is_last = after >= schedule.forward_items;
-      const DecodeItem next = item_of(is_last ? index : after, nullptr);
-      const DecodeItem item = item_of(index, is_last ? nullptr : &next);
-      plan.kernel->decode(launch, item, scratch + worker * schedule.forward.scratch_stride);
+    run_all(item_of, plan.kernel->decode);
+  } else {
+    const int64_t tiles = ceil_divide(shape.query_length, launch.geometry.query_tile);
+    const auto item_of = [&](int64_t index, const ForwardItem* next) {
+      const int64_t head = index / tiles;  // of all batches; heads that share keys are neighbours
+      const auto& order =
+          schedule.forward_tiles[static_cast<size_t>(launch.class_of_head[head])].order;
+      return ForwardItem{head / shape.query_heads, head % shape.query_heads,
+                         order[static_cast<size_t>(index % tiles)], next};
     };
-    run_items(*plan.executor, schedule.forward_workers, schedule.forward_items, counter, run_item);
-    return;
+    run_all(item_of, plan.kernel->forward);
   }
-
-  const int64_t tiles = ceil_divide(shape.query_length, launch.geometry.query_tile);
-  const auto item_of = [&](int64_t index, const ForwardItem* next) {
-    const int64_t head = index / tiles;  // of all batches; heads that share keys are neighbours
-    const auto& order =
-        schedule.forward_tiles[static_cast<size_t>(launch.class_of_head[head])].order;
-    return ForwardItem{head / shape.query_heads, head % shape.query_heads,
-                       order[static_cast<size_t>(index % tiles)], next};
-  };
-  const auto run_item = [&](int64_t index, int worker) {
-    const int64_t after = index + schedule.forward_workers;
-    const bool is_last = after >= schedule.forward_items;
-    const ForwardItem next = item_of(is_last ? index : after, nullptr);
-    const ForwardItem item = item_of(index, is_last ? nullptr : &next);
-    plan.kernel->forward(launch, item, scratch + worker * schedule.forward.scratch_stride);
-  };
-  run_items(*plan.executor, schedule.forward_workers, schedule.forward_items, counter, run_item);
 }
 
 }  // namespace tilewise

@@ -3,14 +3,11 @@
 
 #include <algorithm>
 #include <memory>
-#include <utility>
 
 #include "base/checked.h"
-#include "base/dtype.h"
 #include "engine/head_tiles.h"
 #include "expr/grad.h"
 #include "problem/bind.h"
-#include "problem/memory_overlap.h"
 #include "problem/reject.h"
 
 namespace tilewise {
@@ -166,155 +163,6 @@ void validate_table_elements(const Problem& problem, const ScorePrograms& score,
              : "of tables with " + text_of(score.table_elements) + " elements",
          "at most " + text_of(problem.max_table_elements),
          "raise Problem::max_table_elements, which counts up to the largest index of the step");
-}
-
-RealTables::RealTables(const ScorePrograms& score, const std::vector<NamedTensor>& tables) {
-  for (const ScoreTable& table : score.tables) {
-    for (const NamedTensor& given : tables) {
-      if (given.name == table.name) by_symbol[table.symbol] = given.tensor;
-    }
-  }
-}
-
-namespace {
-
-std::string table_text(const char* list, const std::string& name) {
-  return std::string(list) + " \"" + name + "\"";
-}
-
-const NamedTensor* find(const std::vector<NamedTensor>& list, const std::string& name) {
-  const auto found = std::find_if(list.begin(), list.end(),
-                                  [&name](const NamedTensor& given) { return given.name == name; });
-  return found == list.end() ? nullptr : &*found;
-}
-
-// Names of `given` that the score does not have, or has twice.
-void require_known(const ScorePrograms& score, const char* list,
-                   const std::vector<NamedTensor>& given, const char* operation) {
-  for (const NamedTensor& one : given) {
-    const bool is_known =
-        std::any_of(score.tables.begin(), score.tables.end(),
-                    [&one](const ScoreTable& table) { return table.name == one.name; });
-    if (!is_known) {
-      reject(operation, table_text(list, one.name), "given",
-             "names of real tables that the score uses", "integer tables are given with the step");
-    }
-    if (find(given, one.name) != &one)
-      reject(operation, table_text(list, one.name), "given twice", "one of that name");
-  }
-}
-
-void validate_memory(const std::string& name, const Tensor& tensor, const char* operation) {
-  const auto code = static_cast<int32_t>(tensor.dtype);
-  if (code < 0 || code > 3)
-    reject(operation, name + ".dtype", "code " + std::to_string(code), "fp32, bf16, fp16 or fp64");
-  if (tensor.data == nullptr)
-    reject(operation, name + ".data", "null", "the address of the first element");
-  if (reinterpret_cast<uintptr_t>(tensor.data) % static_cast<uintptr_t>(dtype_bytes(tensor.dtype)))
-    reject(operation, name + ".data", "not aligned",
-           "a multiple of " + text_of(dtype_bytes(tensor.dtype)) + " bytes");
-  ByteRange range;
-  if (!is_empty(tensor) && !byte_range(tensor, range)) {
-    reject(operation, name + ".strides", text_of(tensor.strides),
-           "offsets inside the address space for shape " + text_of(tensor.shape));
-  }
-}
-
-void validate_inputs(const ScorePrograms& score, const std::vector<NamedTensor>& given,
-                     const char* operation) {
-  require_known(score, "table", given, operation);
-  for (const ScoreTable& table : score.tables) {
-    const std::string name = table_text("table", table.name);
-    const NamedTensor* found = find(given, table.name);
-    if (found == nullptr) {
-      reject(operation, name, "missing",
-             "a tensor of real numbers with " + text_of(int64_t{table.rank}) +
-                 (table.rank == 1 ? " axis" : " axes"),
-             "the score uses it");
-    }
-    for (int axis = 0; axis < 4; ++axis) {
-      const int64_t got = found->tensor.shape[axis], least = table.extent[axis];
-      if (axis < 4 - table.rank ? got == 1 : got >= least) continue;
-      reject(operation, name + ".shape", text_of(found->tensor.shape),
-             axis < 4 - table.rank
-                 ? "extent 1 in the first " + text_of(int64_t{4 - table.rank}) + " axes"
-                 : "at least " + text_of(least) + " in axis " + text_of(int64_t{axis}),
-             axis < 4 - table.rank ? "a table of n indices is the last n axes"
-                                   : "the score looks it up there");
-    }
-    validate_memory(name, found->tensor, operation);
-  }
-}
-
-// Written tables share no memory with anything else that the run reads or writes.
-void require_apart(const std::string& name, const Tensor& tensor, const std::string& other_name,
-                   const Tensor& other, const char* operation) {
-  if (other.data == nullptr || is_empty(other) || is_empty(tensor)) return;
-  if (share_memory(tensor, other))
-    reject(operation, name, "in the memory of " + other_name, "memory of its own");
-}
-
-}  // namespace
-
-void validate_tables(const ScorePrograms& score, const ForwardTensors& tensors,
-                     const char* operation) {
-  validate_inputs(score, tensors.tables, operation);
-  for (const NamedTensor& table : tensors.tables) {
-    const std::string name = table_text("table", table.name);
-    require_apart("output", tensors.output, name, table.tensor, operation);
-    require_apart("logsumexp", tensors.logsumexp, name, table.tensor, operation);
-  }
-}
-
-void validate_tables(const ScorePrograms& score, const BackwardTensors& tensors,
-                     const char* operation) {
-  validate_inputs(score, tensors.tables, operation);
-  for (const NamedTensor& table : tensors.tables) {
-    const std::string name = table_text("table", table.name);
-    require_apart("grad_query", tensors.grad_query, name, table.tensor, operation);
-    require_apart("grad_key", tensors.grad_key, name, table.tensor, operation);
-    require_apart("grad_value", tensors.grad_value, name, table.tensor, operation);
-    require_apart("grad_bias", tensors.grad_bias, name, table.tensor, operation);
-  }
-  require_known(score, "grad_table", tensors.grad_tables, operation);
-  const DType real = tensors.query.dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
-  const std::pair<const char*, const Tensor*> others[] = {
-      {"query", &tensors.query},
-      {"key", &tensors.key},
-      {"value", &tensors.value},
-      {"bias", &tensors.bias},
-      {"output", &tensors.output},
-      {"logsumexp", &tensors.logsumexp},
-      {"grad_output", &tensors.grad_output},
-      {"grad_logsumexp", &tensors.grad_logsumexp},
-      {"grad_query", &tensors.grad_query},
-      {"grad_key", &tensors.grad_key},
-      {"grad_value", &tensors.grad_value},
-      {"grad_bias", &tensors.grad_bias}};
-  for (size_t i = 0; i < tensors.grad_tables.size(); ++i) {
-    const NamedTensor& grad = tensors.grad_tables[i];
-    const std::string name = table_text("grad_table", grad.name);
-    if (grad.tensor.dtype != real)
-      reject(operation, name + ".dtype", dtype_name(grad.tensor.dtype), dtype_name(real));
-    const Tensor& table = find(tensors.tables, grad.name)->tensor;
-    for (int axis = 0; axis < 4; ++axis) {
-      if (grad.tensor.shape[axis] != table.shape[axis])
-        reject(operation, name + ".shape", text_of(grad.tensor.shape), text_of(table.shape),
-               "as the table");
-    }
-    validate_memory(name, grad.tensor, operation);
-    if (aliases_itself(grad.tensor))
-      reject(operation, name + ".strides", text_of(grad.tensor.strides),
-             "an own address for every element");
-    for (const auto& [other_name, other] : others)
-      require_apart(name, grad.tensor, other_name, *other, operation);
-    for (const NamedTensor& other : tensors.tables)
-      require_apart(name, grad.tensor, table_text("table", other.name), other.tensor, operation);
-    for (size_t j = 0; j < i; ++j) {
-      require_apart(name, grad.tensor, table_text("grad_table", tensors.grad_tables[j].name),
-                    tensors.grad_tables[j].tensor, operation);
-    }
-  }
 }
 
 }  // namespace tilewise

@@ -1,25 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// The score of a step as programs, and the tables that a run must give them.
+// The score of a step as programs, and the memory that gradients of its tables take.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
+#include "engine/score_tables.h"
 #include "engine/workspace_layout.h"
 #include "expr/bytecode.h"
 #include "kernels/launch.h"
-#include "tilewise/plan.h"
 
 namespace tilewise {
-
-// One real table of a score: a table of `rank` indices is the last axes of its tensor.
-struct ScoreTable {
-  std::string name;
-  int32_t symbol = 0;
-  int rank = 0;
-  int64_t extent[4] = {1, 1, 1, 1};  // the least that holds every index of the step
-  int64_t first = 0;                 // element 0 among the elements of all tables
-};
 
 struct ScorePrograms {
   expr::Values values;
@@ -30,9 +21,6 @@ struct ScorePrograms {
   std::vector<ScoreTable> tables;
   std::vector<TableLookup> lookups;  // that the score's gradient reaches
   int64_t table_elements = 0;        // of the least extents; kMaxInt: too many to count
-  [[nodiscard]] bool is_identity() const noexcept {
-    return forward.code.empty() && forward.score < 0;
-  }
 };
 
 // Throws InvalidArgument where data is missing, a divisor may be 0 or an integer table may be left.
@@ -49,19 +37,7 @@ struct ScorePrograms {
 // Throws InvalidArgument if gradients are wanted and there are more elements than that.
 void validate_table_elements(const Problem& problem, const ScorePrograms& score,
                              const BackwardTensors& tensors, const char* operation);
-
-// The tables of a run, and of the gradients wanted, are those of the score: names, shapes, dtypes,
-// memory. Throws InvalidArgument.
-void validate_tables(const ScorePrograms& score, const ForwardTensors& tensors,
-                     const char* operation);
-void validate_tables(const ScorePrograms& score, const BackwardTensors& tensors,
-                     const char* operation);
-
-// The tensors of a run by symbol, as programs look them up.
-struct RealTables {
-  static constexpr size_t kMax = expr::Graph::kMaxSymbols;
-  Tensor by_symbol[kMax];
-  RealTables(const ScorePrograms& score, const std::vector<NamedTensor>& tables);
-};
+inline void validate_table_elements(const Problem&, const ScorePrograms&, const ForwardTensors&,
+                                    const char*) {}
 
 }  // namespace tilewise

@@ -217,12 +217,15 @@ void validate_apart(const void* data, size_t bytes, const ForwardTensors& tensor
   require_apart(operation, data, bytes, "bias", tensors.bias);
   require_apart(operation, data, bytes, "output", tensors.output);
   require_apart(operation, data, bytes, "logsumexp", tensors.logsumexp);
+  for (const NamedTensor& table : tensors.tables)
+    require_apart(operation, data, bytes, table.name.c_str(), table.tensor);
 }
 
 void validate_apart(const void* data, size_t bytes, const BackwardTensors& tensors,
                     const char* operation) {
-  const ForwardTensors forward = {tensors.query, tensors.key,    tensors.value,
-                                  tensors.bias,  tensors.output, tensors.logsumexp};
+  const ForwardTensors forward = {
+      tensors.query,     tensors.key, tensors.value, tensors.bias, tensors.output,
+      tensors.logsumexp, {}};
   validate_apart(data, bytes, forward, operation);
   require_apart(operation, data, bytes, "grad_output", tensors.grad_output);
   require_apart(operation, data, bytes, "grad_logsumexp", tensors.grad_logsumexp);
@@ -230,6 +233,10 @@ void validate_apart(const void* data, size_t bytes, const BackwardTensors& tenso
   require_apart(operation, data, bytes, "grad_key", tensors.grad_key);
   require_apart(operation, data, bytes, "grad_value", tensors.grad_value);
   require_apart(operation, data, bytes, "grad_bias", tensors.grad_bias);
+  for (const auto* tables : {&tensors.tables, &tensors.grad_tables}) {
+    for (const NamedTensor& table : *tables)
+      require_apart(operation, data, bytes, table.name.c_str(), table.tensor);
+  }
 }
 
 }  // namespace tilewise

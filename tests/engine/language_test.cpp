@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "support/error_of.h"
 #include "tilewise/tilewise.h"
 
 namespace tilewise {
@@ -50,14 +51,7 @@ struct Small {
   }
 };
 
-std::string error_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
-  return "no error";
-}
+using test::error_of;
 
 Problem small_problem() {
   Problem problem;
@@ -125,6 +119,61 @@ TEST(Language, ScoreWithARealTableOfARun) {
     }
     slopes[2] = 1;
   }
+}
+
+// Tables of any size, and what the plan of a larger limit gives.
+TEST(Language, GradientsOfALargeTableInOneCall) {
+  constexpr int64_t kElements = 40000;  // more than the default of max_table_elements
+  const Score large = score_from_text("s + bias[h * 13000 + k * 37]");
+  std::vector<float> table(kElements, 0.25f), grad(kElements, -9), planned(kElements, -9);
+  Small data;
+  std::vector<float> d_o = data.q, d_q = data.q, d_k = data.q, d_v = data.q;
+  const ForwardTensors forward = data.tensors();
+  const auto view = [&](std::vector<float>& x) {
+    return Tensor::bhsd(x.data(), DType::kFloat32, 1, kHeads, kLength, kDim);
+  };
+  const auto row = [&](std::vector<float>& x) {
+    return Tensor::bhsd(x.data(), DType::kFloat32, 1, 1, 1, kElements);
+  };
+  BackwardTensors backward{forward.query,  forward.key,       forward.value, {},
+                           forward.output, forward.logsumexp, view(d_o),     {},
+                           view(d_q),      view(d_k),         view(d_v),     {}};
+  backward.tables = {{"bias", row(table)}};
+  ForwardTensors with_table = forward;
+  with_table.tables = backward.tables;
+  AttentionOptions options;
+  options.score = large;
+  attention(with_table, options);
+  backward.grad_tables = {{"bias", row(grad)}};
+  attention_backward(backward, options);
+
+  Problem problem = small_problem();
+  problem.score = large;
+  const auto with_limit = [&](int64_t limit) {
+    problem.max_table_elements = limit;
+    const Plan plan = make_plan(problem);
+    Workspace workspace(plan);
+    backward.grad_tables = {{"bias", row(planned)}};
+    plan.backward(plan.schedule(small_step()), backward, workspace);
+  };
+  EXPECT_NE(error_of([&] { with_limit(16384); }).find("raise Problem::max_table_elements"),
+            std::string::npos);
+  with_limit(kElements);
+  EXPECT_EQ(grad, planned);
+  EXPECT_NE(grad[13037], 0);
+  EXPECT_EQ(grad[39999], 0);  // never read
+}
+
+TEST(Language, TablesStayOutOfTheWorkspace) {
+  Problem problem = small_problem();
+  problem.score = score_from_text("s + bias[h]");
+  const Plan plan = make_plan(problem);
+  Workspace workspace(plan);
+  Small data;
+  ForwardTensors tensors = data.tensors();
+  tensors.tables = {{"bias", Tensor::bhsd(workspace.data(), DType::kFloat32, 1, 1, 1, kHeads)}};
+  EXPECT_EQ(error_of([&] { plan.forward(plan.schedule(small_step()), tensors, workspace); }),
+            "forward: workspace is in the memory of bias, expected memory of its own");
 }
 
 TEST(Language, SchedulesAreSharedUntilDataChanges) {

@@ -89,6 +89,13 @@ TEST(Plan, ThreadsComeFromTheOptionsOrTheExecutor) {
 TEST(Plan, RunningAllocatesNothing) {
   Problem problem = small_problem();
   problem.has_bias = true;
+  problem.mask = mask_from_text("(q + k) % 2 == 0 or k <= q");
+  problem.score = score_from_text("s - slope[h] * (q - k)");
+  std::vector<float> slope(static_cast<size_t>(problem.query_heads), 0.1f), grad_slope = slope;
+  const auto named = [](std::vector<float>& x) {
+    return std::vector<NamedTensor>{
+        {"slope", Tensor::bhsd(x.data(), DType::kFloat32, 1, 1, 1, int64_t(x.size()))}};
+  };
   Step step;
   step.batch = 2;
   step.query_length = 128;
@@ -99,12 +106,15 @@ TEST(Plan, RunningAllocatesNothing) {
     const Plan plan = make_plan(problem, {.threads = threads});
     Workspace workspace(plan);
     const Schedule schedule = plan.schedule(step);
-    const ForwardTensors forward = attention.forward_tensors();
+    ForwardTensors forward = attention.forward_tensors();
+    forward.tables = named(slope);
     plan.forward(schedule, forward, workspace);  // the pool starts its threads
     int64_t before = allocations;
     plan.forward(schedule, forward, workspace);
     EXPECT_EQ(allocations, before) << threads << " threads";
-    const BackwardTensors backward = attention.backward_tensors();
+    BackwardTensors backward = attention.backward_tensors();
+    backward.tables = named(slope);
+    backward.grad_tables = named(grad_slope);
     plan.backward(schedule, backward, workspace);
     before = allocations;
     plan.backward(schedule, backward, workspace);

@@ -3,9 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <array>
-#include <functional>
-
 #include "engine/plan_data.h"
 #include "tilewise/error.h"
 
@@ -18,10 +15,10 @@ ScorePrograms programs_of(const char* text, const Step& step) {
   return make_score_programs(score_from_text(text), step, kHeads, "schedule");
 }
 
-TEST(ScorePrograms, NoScoreIsTheIdentity) {
-  const ScorePrograms none = make_score_programs({}, {.query_length = 4, .kv_length = 4}, 1, "x");
-  EXPECT_TRUE(none.is_identity());
-  EXPECT_FALSE(programs_of("s / 2", {.query_length = 4, .kv_length = 4}).is_identity());
+TEST(ScorePrograms, NoScoreHasNoPrograms) {
+  const ScorePrograms none = make_score_programs({}, {.query_length = 4}, kHeads, "schedule");
+  EXPECT_TRUE(none.forward.outputs.empty());
+  EXPECT_FALSE(programs_of("s / 2", {.query_length = 4, .kv_length = 4}).forward.outputs.empty());
 }
 
 TEST(ScorePrograms, ExtentsHoldEveryIndexOfTheStep) {
@@ -91,16 +88,6 @@ TEST(ScorePrograms, TablesWithoutPairsAreKnown) {
   EXPECT_EQ(score.table_elements, 1);
 }
 
-TEST(ScorePrograms, RealTablesAreBySymbol) {
-  const ScorePrograms score = programs_of("s * c[q] + a[h]", {.query_length = 6, .kv_length = 8});
-  float memory[16];
-  const Tensor a = Tensor::bhsd(memory, DType::kFloat32, 1, 1, 1, 3);
-  const Tensor c = Tensor::bhsd(memory + 3, DType::kFloat32, 1, 1, 1, 6);
-  const RealTables tables(score, {{"a", a}, {"c", c}});
-  for (const ScoreTable& table : score.tables)
-    EXPECT_EQ(tables.by_symbol[table.symbol].data, table.name == "a" ? a.data : c.data);
-}
-
 TEST(ScorePrograms, ElementsAreLimitedWhereGradientsAreWanted) {
   const Problem problem{.max_table_elements = 10};
   const ScorePrograms score = programs_of("s + a[k]", {.query_length = 2, .kv_length = 11});
@@ -116,85 +103,6 @@ TEST(ScorePrograms, ElementsAreLimitedWhereGradientsAreWanted) {
     EXPECT_STREQ(error.what(),
                  "backward: grad_tables is of tables with 11 elements, expected at most 10; raise "
                  "Problem::max_table_elements, which counts up to the largest index of the step");
-  }
-}
-
-// A valid call of a score with tables a [2, 4] and c [5].
-struct Call {
-  ScorePrograms score = programs_of("s + a[h // 2, q] + c[k]", {.query_length = 4, .kv_length = 5});
-  std::array<double, 64> memory{};
-  BackwardTensors tensors;
-  Call() {
-    tensors.query = Tensor::bhsd(memory.data() + 40, DType::kFloat32, 1, 1, 1, 2);
-    tensors.grad_query = Tensor::bhsd(memory.data() + 42, DType::kFloat32, 1, 1, 1, 2);
-    tensors.tables = {{"a", Tensor::bhsd(memory.data(), DType::kBFloat16, 1, 1, 2, 4)},
-                      {"c", Tensor::bhsd(memory.data() + 8, DType::kFloat64, 1, 1, 1, 5)}};
-    tensors.grad_tables = {{"c", Tensor::bhsd(memory.data() + 16, DType::kFloat32, 1, 1, 1, 5)},
-                           {"a", Tensor::bhsd(memory.data() + 24, DType::kFloat32, 1, 1, 2, 4)}};
-  }
-};
-
-TEST(ScorePrograms, TablesThatFitAreAccepted) {
-  Call call;
-  EXPECT_NO_THROW(validate_tables(call.score, call.tensors, "backward"));
-  call.tensors.grad_tables.clear();
-  EXPECT_NO_THROW(validate_tables(call.score, call.tensors, "backward"));
-  call.tensors.tables[1].tensor.strides[3] = 0;  // an input may repeat its elements
-  EXPECT_NO_THROW(validate_tables(call.score, call.tensors, "backward"));
-}
-
-TEST(ScorePrograms, WhatDoesNotFitIsNamed) {
-  struct Wrong {
-    std::function<void(BackwardTensors&)> spoil;
-    const char* text;
-  };
-  const Wrong all[] = {
-      {[](auto& t) { t.tables.pop_back(); },
-       "backward: table \"c\" is missing, expected a tensor of real numbers with 1 axis; the score "
-       "uses it"},
-      {[](auto& t) { t.tables[1].name = "a"; }, "backward: table \"a\" is given twice, "},
-      {[](auto& t) { t.tables[1].name = "d"; }, "backward: table \"d\" is given, "},
-      {[](auto& t) { t.tables[0].tensor.shape[3] = 3; },
-       "backward: table \"a\".shape is [1, 1, 2, 3], expected at least 4 in axis 3; "},
-      {[](auto& t) { t.tables[0].tensor.shape[1] = 2; },
-       "backward: table \"a\".shape is [1, 2, 2, 4], expected extent 1 in the first 2 axes; "},
-      {[](auto& t) { t.tables[0].tensor.data = nullptr; }, "backward: table \"a\".data is null, "},
-      {[](auto& t) { t.tables[0].tensor.dtype = static_cast<DType>(9); },
-       "backward: table \"a\".dtype is code 9, "},
-      {[](auto& t) { t.grad_query.data = t.tables[0].tensor.data; },
-       "backward: grad_query is in the memory of table \"a\", expected memory of its own"},
-      {[](auto& t) { t.grad_tables[0].name = "d"; }, "backward: grad_table \"d\" is given, "},
-      {[](auto& t) { t.grad_tables[0].name = "a"; }, "backward: grad_table \"a\" is given twice, "},
-      {[](auto& t) { t.grad_tables[0].tensor.dtype = DType::kFloat64; },
-       "backward: grad_table \"c\".dtype is fp64, expected fp32"},
-      {[](auto& t) { t.grad_tables[0].tensor.shape[3] = 6; },
-       "backward: grad_table \"c\".shape is [1, 1, 1, 6], expected [1, 1, 1, 5]; as the table"},
-      {[](auto& t) { t.grad_tables[1].tensor.data = nullptr; },
-       "backward: grad_table \"a\".data is null, "},
-      {[](auto& t) {
-         t.grad_tables[1].tensor.data = static_cast<char*>(t.grad_tables[1].tensor.data) + 1;
-       },
-       "backward: grad_table \"a\".data is not aligned, expected a multiple of 4 bytes"},
-      {[](auto& t) { t.grad_tables[0].tensor.strides[3] = 0; },
-       "backward: grad_table \"c\".strides is "},
-      {[](auto& t) { t.grad_tables[0].tensor.data = t.query.data; },
-       "backward: grad_table \"c\" is in the memory of query, "},
-      {[](auto& t) { t.grad_tables[0].tensor.data = t.grad_query.data; },
-       "backward: grad_table \"c\" is in the memory of grad_query, "},
-      {[](auto& t) { t.grad_tables[0].tensor.data = t.tables[0].tensor.data; },
-       "backward: grad_table \"c\" is in the memory of table \"a\", "},
-      {[](auto& t) { t.grad_tables[1].tensor.data = t.grad_tables[0].tensor.data; },
-       "backward: grad_table \"a\" is in the memory of grad_table \"c\", "},
-  };
-  for (const Wrong& wrong : all) {
-    Call call;
-    wrong.spoil(call.tensors);
-    try {
-      validate_tables(call.score, call.tensors, "backward");
-      ADD_FAILURE() << "accepted: " << wrong.text;
-    } catch (const InvalidArgument& error) {
-      EXPECT_EQ(std::string(error.what()).substr(0, std::string(wrong.text).size()), wrong.text);
-    }
   }
 }
 

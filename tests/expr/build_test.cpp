@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "expr/parse.h"
+#include "support/error_of.h"
 #include "tilewise/error.h"
 #include "tilewise/expr.h"
 
@@ -95,14 +96,7 @@ TEST(Build, TextIsThePrintedExpression) {
   EXPECT_EQ(Mask(std::make_shared<const Expression>(named)).text(), "causal");
 }
 
-std::string error_of(const std::function<void()>& act) {
-  try {
-    act();
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
-  return "no error";
-}
+using test::error_of;
 
 TEST(BuildErrors, AValueOutsideOfItsRule) {
   Int kept{Handle{}};

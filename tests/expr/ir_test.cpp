@@ -6,19 +6,13 @@
 #include <functional>
 #include <limits>
 
+#include "support/error_of.h"
 #include "tilewise/error.h"
 
 namespace tilewise::expr {
 namespace {
 
-std::string error_of(const std::function<void()>& act) {
-  try {
-    act();
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
-  return "no error";
-}
+using test::error_of;
 
 TEST(Graph, EqualNodesAreOne) {
   Graph graph;

@@ -5,6 +5,7 @@
 
 #include <functional>
 
+#include "support/error_of.h"
 #include "tilewise/error.h"
 
 namespace tilewise::expr {
@@ -21,13 +22,8 @@ class OperatorsTest : public ::testing::Test {
   static Token token(std::string_view text) { return {TokenKind::kOperator, text, 0}; }
   // "is <got>, expected <expected>" and the column, without the quoted line.
   static std::string error_of(const std::function<void()>& act) {
-    try {
-      act();
-    } catch (const InvalidArgument& error) {
-      const std::string text = error.what();
-      return text.substr(0, text.find(';'));
-    }
-    return "no error";
+    const std::string text = test::error_of(act);
+    return text.substr(0, text.find(';'));
   }
 
   Operators operators{{"test", "q s q<q"}};

@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "expr/eval_scalar.h"
+#include "support/error_of.h"
 #include "tilewise/error.h"
 
 namespace tilewise::expr {
@@ -315,12 +316,7 @@ TEST(ParseErrors, Names) {
 }
 
 std::string error_of(const std::string& text) {
-  try {
-    (void)parse_mask(text);
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
-  return "no error";
+  return test::error_of([&text] { (void)parse_mask(text); });
 }
 
 TEST(ParseErrors, Budgets) {

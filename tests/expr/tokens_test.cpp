@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "support/error_of.h"
 #include "tilewise/error.h"
 
 namespace tilewise::expr {
@@ -22,12 +23,7 @@ std::vector<std::string> scan(std::string_view text) {
 }
 
 std::string error_of(std::string_view text) {
-  try {
-    (void)scan(text);
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
-  return "no error";
+  return test::error_of([text] { (void)scan(text); });
 }
 
 using Texts = std::vector<std::string>;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "support/error_of.h"
 #include "tilewise/error.h"
 
 namespace tilewise {
@@ -38,14 +39,7 @@ Expression score() {
   return {graph, graph->binary(Op::kAdd, scaled, graph->lookup("slope", Type::kReal, &h, 1))};
 }
 
-std::string error_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
-  return "no error";
-}
+using test::error_of;
 
 class BindTest : public ::testing::Test {
  protected:

@@ -12,6 +12,7 @@
 #include "base/random.h"
 #include "expr/eval_scalar.h"
 #include "problem/rule_data.h"
+#include "support/error_of.h"
 #include "tilewise/error.h"
 #include "tilewise/rules.h"
 
@@ -391,14 +392,7 @@ TEST(Rules, FunctionsAreTheRulesAndTheLambdas) {
   }
 }
 
-std::string error_of(const std::function<void()>& act) {
-  try {
-    act();
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
-  return "no error";
-}
+using test::error_of;
 
 TEST(Rules, ArgumentsOutOfRange) {
   EXPECT_EQ(error_of([] { (void)window(-1, 0); }), "window: left is -1, expected 0 or more");
