@@ -48,19 +48,10 @@ std::string words_line(const char* direction, const io_model::Words& tiled,
                 number(standard.written));
 }
 
-// The words of each class as if all heads were of it, weighted by its heads.
 template <class WordsOf>
-io_model::Words sum_of_classes(const Schedule::Data& schedule, const std::vector<HeadTiles>& tiles,
-                               const WordsOf& words_of) {
-  io_model::Words sum;
-  const int64_t heads = std::max<int64_t>(schedule.shape.batch * schedule.shape.query_heads, 1);
-  for (size_t i = 0; i < tiles.size(); ++i) {
-    const io_model::Words words = words_of(tiles[i]);
-    const int64_t weight = schedule.heads.classes[i].heads;
-    sum.read += words.read * weight;
-    sum.written += words.written * weight;
-  }
-  return {sum.read / heads, sum.written / heads};
+io_model::Words words_of_classes(const Schedule::Data& schedule, const WordsOf& words_of) {
+  return {sum_of_classes(schedule, [&](size_t i) { return words_of(i).read; }),
+          sum_of_classes(schedule, [&](size_t i) { return words_of(i).written; })};
 }
 
 // Between the private caches of a core and everything behind them (docs/io_model.md).
@@ -191,16 +182,16 @@ io_model::Words forward_words(const Schedule::Data& schedule) {
     return io_model::decode_forward(sizes, decode.last_key - decode.first_key,
                                     decode.last_chunk - decode.first_chunk, decode.row_tiles);
   }
-  return sum_of_classes(schedule, schedule.forward_tiles, [&](const HeadTiles& tiles) {
-    return io_model::tiled_forward(sizes, forward_counts(schedule, tiles));
+  return words_of_classes(schedule, [&](size_t i) {
+    return io_model::tiled_forward(sizes, forward_counts(schedule, schedule.forward_tiles[i]));
   });
 }
 
 io_model::Words backward_words(const Schedule::Data& schedule) {
   const io_model::Sizes sizes = sizes_of(schedule.shape);
-  return io_model::tiled_backward_prepare(sizes) +
-         sum_of_classes(schedule, schedule.backward_tiles, [&](const HeadTiles& tiles) {
-           return io_model::tiled_backward(sizes, backward_counts(schedule, tiles));
+  return io_model::tiled_backward_prepare(sizes) + words_of_classes(schedule, [&](size_t i) {
+           return io_model::tiled_backward(sizes,
+                                           backward_counts(schedule, schedule.backward_tiles[i]));
          });
 }
 

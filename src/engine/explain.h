@@ -20,6 +20,16 @@ namespace tilewise {
 // Tiles of one class of heads; words that all heads move.
 [[nodiscard]] TileCounts forward_counts(const Schedule::Data& schedule, const HeadTiles& tiles);
 [[nodiscard]] TileCounts backward_counts(const Schedule::Data& schedule, const HeadTiles& tiles);
+// Something that all heads add up to: value_of(i) as if all heads were of class i, weighted by the
+// heads of each.
+template <class ValueOf>
+[[nodiscard]] int64_t sum_of_classes(const Schedule::Data& schedule, const ValueOf& value_of) {
+  const int64_t heads = schedule.shape.batch * schedule.shape.query_heads;
+  int64_t sum = 0;
+  for (size_t i = 0; i < schedule.heads.classes.size(); ++i)
+    sum += value_of(i) * schedule.heads.classes[i].heads;
+  return heads == 0 ? 0 : sum / heads;
+}
 [[nodiscard]] io_model::Words forward_words(const Schedule::Data& schedule);
 [[nodiscard]] io_model::Words backward_words(const Schedule::Data& schedule);
 

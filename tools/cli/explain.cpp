@@ -67,18 +67,10 @@ struct Explained {
     converted = arithmetic == "fp32" && dtype != DType::kFloat32;
   }
 
-  // Of all heads, as if each class were that of all, weighted by its heads.
-  template <class WordsOf>
-  [[nodiscard]] int64_t sum_of_classes(const WordsOf& words_of) const {
-    const int64_t heads = std::max<int64_t>(shape.batch * shape.query_heads, 1);
-    int64_t sum = 0;
-    for (size_t i = 0; i < classes().size(); ++i) sum += words_of(i) * classes()[i].heads;
-    return sum / heads;
-  }
   // Q is always transposed. K and V are read where they lie, unless their elements are converted
   // or, in bf16, V is wanted in pairs of keys.
   [[nodiscard]] int64_t packed_forward() const {
-    return sum_of_classes([&](size_t i) {
+    return sum_of_classes(schedule.data(), [&](size_t i) {
       return io_model::packed_forward(
           sizes, forward_counts(schedule.data(), schedule.data().forward_tiles[i]),
           {.query = 1, .key = converted, .value = converted || pairs_contracted, .grad_output = 0});
@@ -88,7 +80,7 @@ struct Explained {
   // Q and dO once per use, and bf16 ones are wanted in pairs of rows.
   [[nodiscard]] int64_t packed_backward() const {
     const int64_t rows = converted ? 2 : pairs_contracted ? 1 : 0;
-    return sum_of_classes([&](size_t i) {
+    return sum_of_classes(schedule.data(), [&](size_t i) {
       return io_model::packed_backward(
           sizes, backward_counts(schedule.data(), schedule.data().backward_tiles[i]),
           {.query = rows, .key = rows > 0 ? 2 : 1, .value = 1, .grad_output = rows});
