@@ -183,11 +183,6 @@ struct Block {
   }
 };
 
-template <class X>
-TILEWISE_INLINE typename X::Vec negative(typename X::Vec x) {
-  return X::sub(X::broadcast(typename X::Real(-0.0)), x);
-}
-
 // The instructions of ints.
 template <class X, class I, int NV>
 __attribute__((noinline)) void run_int_instruction(const Block<X, I, NV>& b) {
