@@ -142,6 +142,23 @@ ProgramSizes largest_program(const Mask& mask) {
   return expr::compile(*mask.expression(), values_without_shortcuts(*mask.expression()), {}).sizes;
 }
 
+int64_t expected_work(const expr::MaskTiles& tiles, const expr::TileGrid& grid) {
+  const TileRows rows = tiles.rows.view();
+  int64_t sum = 0;
+  for (int64_t row = 0; row < rows.rows; ++row) {
+    const int64_t i0 = row * grid.tile_queries, i1 = std::min(i0 + grid.tile_queries, grid.queries);
+    for (int64_t n = rows.begin[row]; n < rows.begin[row + 1]; ++n) {
+      const TileRun& run = rows.runs[n];
+      const TileRule rule =
+          run.kind == TileKind::kPartial ? tiles.rules[static_cast<size_t>(run.rule)] : TileRule{};
+      sum += expr::pairs_in(rule, i0, i1, run.first * grid.tile_keys,
+                            std::min(run.last * grid.tile_keys, grid.keys)) *
+             (rule.program >= 0 ? 2 : 1);
+    }
+  }
+  return sum;
+}
+
 HeadTiles make_head_tiles(const Mask& mask, expr::MaskTiles tiles, const expr::Values& values,
                           const expr::TileGrid& grid, const ProgramSizes& limit,
                           Direction direction) {

@@ -64,6 +64,9 @@ struct HeadClasses {
 // The largest programs that any step of the mask may need: what a workspace is sized for.
 [[nodiscard]] ProgramSizes largest_program(const Mask& mask);
 
+// The pairs that a kernel computes; twice where it must look at each of them.
+[[nodiscard]] int64_t expected_work(const expr::MaskTiles& tiles, const expr::TileGrid& grid);
+
 enum class Direction { kForward, kBackward };
 // Tiles of a class on a grid. No program is larger than `limit` = largest_program(mask): where
 // pruning made it so, tiles keep the whole mask. tiles: of this grid and this mask.

@@ -75,8 +75,15 @@ void set_workspace_maxima(Plan::Data& plan) {
   plan.programs = expr::larger(largest_program(problem.mask), largest_program(problem.score));
   plan.forward = forward_layout(*plan.kernel, shape, geometry, plan.programs, plan.threads);
   plan.tables = largest_tables(problem);
-  plan.backward = backward_layout(*plan.kernel, shape, geometry, plan.programs, plan.tables,
-                                  plan.threads, slots, real_bytes(problem));
+  const auto backward = [&](const Geometry& tiles) {
+    return backward_layout(*plan.kernel, shape, tiles, plan.programs, plan.tables, plan.threads,
+                           slots, real_bytes(problem));
+  };
+  plan.backward = backward(geometry);
+  if (problem.mask.expression() != nullptr) {
+    const BackwardLayout blocks = backward(smallest_block_geometry(geometry));
+    if (blocks.bytes > plan.backward.bytes) plan.backward = blocks;
+  }
   AttentionShape few = shape;
   few.query_length = std::min(shape.query_length, kDecodeQueries);
   plan.decode = decode_layout(*plan.kernel, few, plan.programs, plan.threads, real_bytes(problem));

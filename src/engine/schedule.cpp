@@ -29,15 +29,64 @@ expr::TileGrid cut(const Step& step, int64_t tile_queries, int64_t tile_keys) {
   return grid;
 }
 
+// The tiles of every class on one grid.
+struct Tiling {
+  expr::TileGrid grid;
+  std::vector<expr::MaskTiles> of_class;
+};
+
+Tiling classify_on(const expr::TileGrid& grid, const Schedule::Data& schedule) {
+  Tiling result{grid, {}};
+  for (const HeadClass& one : schedule.heads.classes)
+    result.of_class.push_back(expr::classify(one.mask, schedule.mask_values, grid));
+  return result;
+}
+
+// What a grid makes a kernel do, in pairs of all heads.
+double work_on(const Tiling& tiling, const Schedule::Data& schedule) {
+  double sum = 0;
+  for (size_t i = 0; i < tiling.of_class.size(); ++i) {
+    sum += static_cast<double>(schedule.heads.classes[i].heads) *
+           static_cast<double>(expected_work(tiling.of_class[i], tiling.grid));
+  }
+  return sum;
+}
+
+// The blocks of the masks of all classes.
+expr::BlockSizes blocks_of(const Schedule::Data& schedule) {
+  expr::BlockSizes blocks;
+  for (const HeadClass& one : schedule.heads.classes) {
+    if (one.mask.graph == nullptr) continue;
+    const expr::BlockSizes sizes = expr::block_sizes(one.mask);
+    blocks.queries = std::max(blocks.queries, sizes.queries);
+    blocks.keys = std::max(blocks.keys, sizes.keys);
+  }
+  return blocks;
+}
+
+// The plan's tiles, or the ones that follow the mask's blocks where these leave clearly less work.
+Tiling choose_tiling(const expr::TileGrid& plain, const expr::TileGrid& blocks,
+                     const Schedule::Data& schedule) {
+  Tiling first = classify_on(plain, schedule);
+  if (blocks.tile_queries == plain.tile_queries && blocks.tile_keys == plain.tile_keys)
+    return first;
+  const bool has_programs = std::any_of(first.of_class.begin(), first.of_class.end(),
+                                        [](const auto& tiles) { return !tiles.programs.empty(); });
+  if (!has_programs) return first;
+  constexpr double kGain = 0.9;  // shorter tiles cost a little
+  Tiling second = classify_on(blocks, schedule);
+  return work_on(second, schedule) < kGain * work_on(first, schedule) ? second : first;
+}
+
 // Sets the pairs of the classes, too.
-std::vector<HeadTiles> tile_heads(const Plan::Data& plan, Schedule::Data& schedule,
-                                  const expr::TileGrid& grid, Direction direction) {
+std::vector<HeadTiles> tile_heads(const Plan::Data& plan, Schedule::Data& schedule, Tiling tiling,
+                                  Direction direction) {
   std::vector<HeadTiles> result;
-  for (HeadClass& one : schedule.heads.classes) {
-    expr::MaskTiles tiles = expr::classify(one.mask, schedule.mask_values, grid);
-    one.pairs = expr::visible_pairs(tiles, grid);
-    result.push_back(make_head_tiles(plan.problem.mask, std::move(tiles), schedule.mask_values,
-                                     grid, plan.programs, direction));
+  for (size_t i = 0; i < tiling.of_class.size(); ++i) {
+    HeadClass& one = schedule.heads.classes[i];
+    one.pairs = expr::visible_pairs(tiling.of_class[i], tiling.grid);
+    result.push_back(make_head_tiles(plan.problem.mask, std::move(tiling.of_class[i]),
+                                     schedule.mask_values, tiling.grid, plan.programs, direction));
   }
   return result;
 }
@@ -106,10 +155,19 @@ void schedule_decode(const Plan::Data& plan, Schedule::Data& schedule) {
 
 // The tiles of the backward come first: they are the plan's, and their pairs decide the rest.
 void tile_backward(const Plan::Data& plan, Schedule::Data& schedule) {
-  const Geometry& tiles = plan.tiles.geometry;
-  const expr::TileGrid grid =
-      cut(schedule.step, tiles.backward_query_tile, tiles.backward_key_tile);
-  schedule.backward_tiles = tile_heads(plan, schedule, grid, Direction::kBackward);
+  schedule.geometry = plan.tiles.geometry;
+  // Gradients of tables are summed by panels of keys from the first key of a tile on.
+  const Geometry blocks =
+      schedule.score.tables.empty()
+          ? follow_blocks(plan.tiles.geometry, *plan.kernel, blocks_of(schedule))
+          : plan.tiles.geometry;
+  Tiling tiling = choose_tiling(
+      cut(schedule.step, schedule.geometry.backward_query_tile,
+          schedule.geometry.backward_key_tile),
+      cut(schedule.step, blocks.backward_query_tile, blocks.backward_key_tile), schedule);
+  schedule.geometry.backward_query_tile = tiling.grid.tile_queries;
+  schedule.geometry.backward_key_tile = tiling.grid.tile_keys;
+  schedule.backward_tiles = tile_heads(plan, schedule, std::move(tiling), Direction::kBackward);
   schedule.backward_masks = views_of(schedule.backward_tiles);
   schedule.pairs = schedule.heads.pairs();
 }
@@ -120,12 +178,15 @@ void schedule_forward(const Plan::Data& plan, Schedule::Data& schedule) {
   const int64_t flops = io_model::forward_flops(sizes_of(shape), schedule.pairs);
   const int64_t rows = shape.batch * shape.query_heads * shape.query_length;
   const int workers = choose_workers(flops, rows, plan.threads);
-  schedule.geometry = choose_geometry(plan.tiles.geometry, *plan.kernel, shape, workers);
-  const expr::TileGrid grid =
-      cut(schedule.step, schedule.geometry.query_tile, schedule.geometry.key_tile);
-  schedule.forward_tiles = tile_heads(plan, schedule, grid, Direction::kForward);
+  const Geometry plain = choose_geometry(plan.tiles.geometry, *plan.kernel, shape, workers);
+  const Geometry blocks = follow_blocks(plain, *plan.kernel, blocks_of(schedule));
+  Tiling tiling = choose_tiling(cut(schedule.step, plain.query_tile, plain.key_tile),
+                                cut(schedule.step, blocks.query_tile, blocks.key_tile), schedule);
+  schedule.geometry.query_tile = tiling.grid.tile_queries;
+  schedule.geometry.key_tile = tiling.grid.tile_keys;
+  schedule.forward_items = shape.batch * shape.query_heads * tiling.grid.rows();
+  schedule.forward_tiles = tile_heads(plan, schedule, std::move(tiling), Direction::kForward);
   schedule.forward_masks = views_of(schedule.forward_tiles);
-  schedule.forward_items = shape.batch * shape.query_heads * grid.rows();
   schedule.forward_workers = choose_workers(flops, schedule.forward_items, plan.threads);
   schedule.forward = forward_layout(*plan.kernel, shape, schedule.geometry, plan.programs,
                                     schedule.forward_workers);

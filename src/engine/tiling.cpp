@@ -11,6 +11,15 @@ namespace {
 constexpr int64_t kMinKeys = 64;
 constexpr int64_t kMinBackwardQueries = 32;
 
+// The tile nearest to `tile` from below that does not cross blocks; a multiple of `step`.
+int64_t follow(int64_t block, int64_t tile, int64_t step) {
+  if (block <= 0) return tile;
+  const int64_t parts = ceil_divide(block, tile);
+  const int64_t size = parts > 1 ? block / parts : ceil_divide(kMinBlockTile, block) * block;
+  const bool fits = size <= tile && size % step == 0 && (parts == 1 || block % parts == 0);
+  return fits ? size : tile;
+}
+
 // In whole units, at least one.
 int64_t fit(int64_t size, int64_t unit, int64_t max) {
   return std::clamp(size / unit * unit, unit, max);
@@ -51,6 +60,23 @@ Geometry longest_geometry(const Geometry& tiles, const Kernel& kernel, int64_t q
   Geometry geometry = tiles;
   geometry.query_tile = std::min(tiles.query_tile, round_up(std::max<int64_t>(query_length, 1),
                                                             kernel.limits.unit.query_tile));
+  return geometry;
+}
+
+Geometry follow_blocks(const Geometry& tiles, const Kernel& kernel,
+                       const expr::BlockSizes& blocks) {
+  // Rows come in whole groups. So do the keys of the backward, whose lanes dQ adds up.
+  const int64_t group = kernel.limits.unit.backward_query_tile;
+  return {follow(blocks.queries, tiles.query_tile, 1), follow(blocks.keys, tiles.key_tile, group),
+          follow(blocks.queries, tiles.backward_query_tile, group),
+          follow(blocks.keys, tiles.backward_key_tile, group)};
+}
+
+Geometry smallest_block_geometry(const Geometry& tiles) {
+  Geometry geometry = tiles;
+  const auto smallest = [](int64_t tile) { return std::min(kMinBlockTile, ceil_divide(tile, 2)); };
+  geometry.backward_query_tile = smallest(tiles.backward_query_tile);
+  geometry.backward_key_tile = smallest(tiles.backward_key_tile);
   return geometry;
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "expr/block_sizes.h"
 #include "kernels/cpu/kernel_table.h"
 #include "schedule/machine.h"
 
@@ -50,6 +51,15 @@ constexpr int64_t kItemsPerWorker = 4;
 // The longest tiles that choose_geometry() makes of these up to a length.
 [[nodiscard]] Geometry longest_geometry(const Geometry& tiles, const Kernel& kernel,
                                         int64_t query_length);
+
+// A plan's tiles made to follow the blocks of a mask: multiples of short blocks, equal parts of
+// long ones. An axis without blocks, or whose blocks no tile of the kernel can follow, keeps its
+// tile; none gets longer.
+constexpr int64_t kMinBlockTile = 64;  // shorter tiles lose more to their fixed costs
+[[nodiscard]] Geometry follow_blocks(const Geometry& tiles, const Kernel& kernel,
+                                     const expr::BlockSizes& blocks);
+// With at least as many tiles of the backward as any follow_blocks() of these.
+[[nodiscard]] Geometry smallest_block_geometry(const Geometry& tiles);
 
 // Waking a thread costs the caller 2 us, and it starts 5 to 10 us later (measured): it must find
 // about as much work, which is 7 us with AVX-512.

@@ -49,7 +49,7 @@ struct ForwardScratch {
                  const ProgramSizes& programs, void* memory) {
     Scratch s{static_cast<char*>(memory)};
     const int64_t width = value_width<X>(shape.value_dim);
-    for (int64_t i = 0; i < g.query_tile / kWidth<X>; ++i) {
+    for (int64_t i = 0; i * kWidth<X> < g.query_tile; ++i) {
       block[i].qt = s.take<Real>(words<X>(shape.head_dim) * kWidth<X>);
       block[i].o = s.take<Real>(width * kWidth<X>);
       take_state(s, block[i]);
