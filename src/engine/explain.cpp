@@ -62,6 +62,9 @@ std::string words_text(const Schedule::Data& schedule) {
          words_line("backward", backward_words(schedule), io_model::standard_backward(sizes));
 }
 
+constexpr const char* kFollowsBlocks =
+    "          shortened, to follow the blocks of the mask: whole tiles are visible or not\n";
+
 const char* chosen_by(bool is_tuned) {
   return is_tuned ? "measured by tilewise tune" : "from the sizes of the caches";
 }
@@ -75,7 +78,9 @@ std::string why_forward(const Plan::Data& plan, const Schedule::Data& schedule) 
                             bytes_text(tiles.query_tile * bytes.query).c_str(),
                             bytes_text(tiles.key_tile * bytes.key).c_str(),
                             bytes_text(this_machine().l2_bytes()).c_str());
-  if (schedule.geometry.query_tile < tiles.query_tile) {
+  if (schedule.forward_follows_blocks) {
+    text += kFollowsBlocks;
+  } else if (schedule.geometry.query_tile < tiles.query_tile) {
     text += format(
         "          %lld queries shortened in steps of %lld, to even out the items of %d threads\n",
         number(tiles.query_tile), number(plan.kernel->limits.unit.query_tile), plan.threads);
@@ -83,10 +88,10 @@ std::string why_forward(const Plan::Data& plan, const Schedule::Data& schedule) 
   return text;
 }
 
-std::string why_backward(const Plan::Data& plan) {
+std::string why_backward(const Plan::Data& plan, const Schedule::Data& schedule) {
   const TileBytes bytes = plan.kernel->tile_bytes(plan.problem.head_dim, plan.problem.value_dim);
   const Geometry& tiles = plan.tiles.geometry;
-  return format(
+  std::string text = format(
       "          %s: P takes %s of L1 %s; Q and dO %s, keys and their gradients %s, of L2 %s\n",
       chosen_by(plan.tiles.is_backward_tuned),
       bytes_text(tiles.backward_query_tile * bytes.backward_scores).c_str(),
@@ -94,6 +99,8 @@ std::string why_backward(const Plan::Data& plan) {
       bytes_text(tiles.backward_query_tile * bytes.backward_query).c_str(),
       bytes_text(tiles.backward_key_tile * bytes.backward_key).c_str(),
       bytes_text(this_machine().l2_bytes()).c_str());
+  if (schedule.backward_follows_blocks) text += kFollowsBlocks;
+  return text;
 }
 
 // What made tiles partial, most tiles first.
@@ -242,7 +249,7 @@ std::string explain_schedule(const Plan::Data& plan, const Schedule::Data& sched
     text += format("heads     ... and %lld more masks\n",
                    number(static_cast<int64_t>(schedule.heads.classes.size() - kShownClasses)));
   if (!schedule.decodes) text += why_forward(plan, schedule);
-  text += why_backward(plan);
+  text += why_backward(plan, schedule);
   text += "tuning    " + plan.tiles.tuning + "\n";
   text += words_text(schedule);
   const io_model::Sizes sizes = sizes_of(schedule.shape);

@@ -32,6 +32,7 @@ struct Schedule::Data {
 
   std::vector<HeadTiles> forward_tiles;  // of each class
   std::vector<MaskClass> forward_masks;  // the same for kernels
+  bool forward_follows_blocks = false;   // tiles are those of follow_blocks()
   int64_t forward_items = 0;             // batch * query_heads * query tiles
   int forward_workers = 1;
   ForwardLayout forward;
@@ -40,6 +41,7 @@ struct Schedule::Data {
 
   std::vector<HeadTiles> backward_tiles;
   std::vector<MaskClass> backward_masks;
+  bool backward_follows_blocks = false;
   BackwardShares shares;
   int backward_workers = 1;
   BackwardLayout backward;

@@ -33,10 +33,11 @@ expr::TileGrid cut(const Step& step, int64_t tile_queries, int64_t tile_keys) {
 struct Tiling {
   expr::TileGrid grid;
   std::vector<expr::MaskTiles> of_class;
+  bool follows_blocks = false;
 };
 
 Tiling classify_on(const expr::TileGrid& grid, const Schedule::Data& schedule) {
-  Tiling result{grid, {}};
+  Tiling result{grid, {}, false};
   for (const HeadClass& one : schedule.heads.classes)
     result.of_class.push_back(expr::classify(one.mask, schedule.mask_values, grid));
   return result;
@@ -75,6 +76,7 @@ Tiling choose_tiling(const expr::TileGrid& plain, const expr::TileGrid& blocks,
   if (!has_programs) return first;
   constexpr double kGain = 0.9;  // shorter tiles cost a little
   Tiling second = classify_on(blocks, schedule);
+  second.follows_blocks = true;
   return work_on(second, schedule) < kGain * work_on(first, schedule) ? second : first;
 }
 
@@ -167,6 +169,7 @@ void tile_backward(const Plan::Data& plan, Schedule::Data& schedule) {
       cut(schedule.step, blocks.backward_query_tile, blocks.backward_key_tile), schedule);
   schedule.geometry.backward_query_tile = tiling.grid.tile_queries;
   schedule.geometry.backward_key_tile = tiling.grid.tile_keys;
+  schedule.backward_follows_blocks = tiling.follows_blocks;
   schedule.backward_tiles = tile_heads(plan, schedule, std::move(tiling), Direction::kBackward);
   schedule.backward_masks = views_of(schedule.backward_tiles);
   schedule.pairs = schedule.heads.pairs();
@@ -184,6 +187,7 @@ void schedule_forward(const Plan::Data& plan, Schedule::Data& schedule) {
                                 cut(schedule.step, blocks.query_tile, blocks.key_tile), schedule);
   schedule.geometry.query_tile = tiling.grid.tile_queries;
   schedule.geometry.key_tile = tiling.grid.tile_keys;
+  schedule.forward_follows_blocks = tiling.follows_blocks;
   schedule.forward_items = shape.batch * shape.query_heads * tiling.grid.rows();
   schedule.forward_tiles = tile_heads(plan, schedule, std::move(tiling), Direction::kForward);
   schedule.forward_masks = views_of(schedule.forward_tiles);

@@ -11,13 +11,19 @@ namespace {
 constexpr int64_t kMinKeys = 64;
 constexpr int64_t kMinBackwardQueries = 32;
 
-// The tile nearest to `tile` from below that does not cross blocks; a multiple of `step`.
+// A tile no longer than `tile` that does not cross blocks, a multiple of `step`; `tile` if there is
+// none that is worth it.
 int64_t follow(int64_t block, int64_t tile, int64_t step) {
   if (block <= 0) return tile;
-  const int64_t parts = ceil_divide(block, tile);
-  const int64_t size = parts > 1 ? block / parts : ceil_divide(kMinBlockTile, block) * block;
-  const bool fits = size <= tile && size % step == 0 && (parts == 1 || block % parts == 0);
-  return fits ? size : tile;
+  if (block <= tile) {
+    const int64_t size = ceil_divide(kMinBlockTile, block) * block;
+    return size <= tile && size % step == 0 ? size : tile;
+  }
+  const int64_t least = std::min(kMinBlockTile, ceil_divide(tile, 2));
+  for (int64_t parts = ceil_divide(block, tile); block / parts >= least; ++parts) {
+    if (block % (parts * step) == 0) return block / parts;
+  }
+  return tile;
 }
 
 // In whole units, at least one.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
 #include <thread>
 #include <vector>
@@ -46,6 +47,36 @@ TEST(Schedule, KnowsItsStep) {
   const Schedule schedule = make_plan(causal_problem()).schedule(step);
   EXPECT_EQ(schedule.step().batch, 3);
   EXPECT_EQ(schedule.step().query_offset, 7);
+}
+
+// Every tile is empty or full; the tiles of the plan would straddle the blocks.
+TEST(Schedule, TilesFollowTheBlocksOfAMask) {
+  Problem problem = causal_problem();
+  std::vector<int32_t> layout(4 * 24 * 24);
+  for (size_t i = 0; i < layout.size(); ++i) layout[i] = i % 7 == 3 || i % 11 == 5;
+  Step step = step_of(1, 3000, 3000);
+  step.tables = {{"layout", layout.data(), IntegerType::kInt32, {4, 24, 24}}};
+  problem.mask = mask_from_text("layout[h, q // 128, k // 128]");
+  const Plan plan = make_plan(problem);
+  const auto has_programs = [](const std::vector<HeadTiles>& tiles) {
+    return std::any_of(tiles.begin(), tiles.end(),
+                       [](const HeadTiles& one) { return !one.programs.empty(); });
+  };
+  const Schedule schedule = plan.schedule(step);
+  const Geometry& geometry = schedule.data().geometry;
+  EXPECT_TRUE(schedule.data().forward_follows_blocks && schedule.data().backward_follows_blocks);
+  EXPECT_EQ(128 % geometry.query_tile, 0);
+  EXPECT_EQ(128 % geometry.key_tile, 0);
+  EXPECT_FALSE(has_programs(schedule.data().forward_tiles));
+  EXPECT_FALSE(has_programs(schedule.data().backward_tiles));
+  EXPECT_LE(schedule.data().backward.bytes, plan.data().backward.bytes);
+  // Where every tile is partial anyway nothing is won.
+  problem.mask = mask_from_text("(q // 128 + k) % 2 == 0");
+  const Plan other = make_plan(problem);
+  const Schedule plain = other.schedule(step_of(1, 3000, 3000));
+  EXPECT_TRUE(has_programs(plain.data().forward_tiles));
+  EXPECT_FALSE(plain.data().forward_follows_blocks || plain.data().backward_follows_blocks);
+  EXPECT_EQ(plain.data().geometry.key_tile, other.data().tiles.geometry.key_tile);
 }
 
 TEST(Schedule, FewQueriesTakeKeysInChunksThatSomeQuerySees) {

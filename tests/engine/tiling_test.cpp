@@ -67,6 +67,45 @@ TEST(Tiling, LongestBoundsEveryShorterStep) {
   }
 }
 
+TEST(Tiling, FollowsTheBlocksOfAMask) {
+  const Kernel kernel = testing::stub_kernel();  // rows in groups of 8
+  const Geometry tiles = {480, 256, 96, 192};
+  const auto follow = [&](int64_t queries, int64_t keys) {
+    return follow_blocks(tiles, kernel, {queries, keys});
+  };
+  const auto expect = [](const Geometry& is, const Geometry& expected) {
+    EXPECT_EQ(is.query_tile, expected.query_tile);
+    EXPECT_EQ(is.key_tile, expected.key_tile);
+    EXPECT_EQ(is.backward_query_tile, expected.backward_query_tile);
+    EXPECT_EQ(is.backward_key_tile, expected.backward_key_tile);
+  };
+  expect(follow(0, 0), tiles);
+  expect(follow(128, 128), {128, 128, 64, 128});    // 128 = 2 blocks of 64 queries
+  expect(follow(0, 64), {480, 64, 96, 64});         // an axis without blocks
+  expect(follow(16, 24), {64, 72, 64, 72});         // several short blocks
+  expect(follow(1024, 1024), {256, 256, 64, 128});  // equal parts of long blocks
+  expect(follow(1000, 1000), {250, 200, 96, 192});  // of whole groups, not too short
+  expect(follow(0, 1021), tiles);                   // a prime
+}
+
+TEST(Tiling, SmallestBlockTilesBoundEveryOther) {
+  const Kernel kernel = testing::stub_kernel();
+  for (const Geometry& tiles : {Geometry{480, 256, 96, 192}, Geometry{64, 32, 16, 16}}) {
+    const Geometry least = smallest_block_geometry(tiles);
+    for (int64_t block = 1; block < 3000; ++block) {
+      const Geometry geometry = follow_blocks(tiles, kernel, {block, block});
+      ASSERT_GE(geometry.backward_query_tile, least.backward_query_tile) << block;
+      ASSERT_GE(geometry.backward_key_tile, least.backward_key_tile) << block;
+      ASSERT_LE(geometry.query_tile, tiles.query_tile) << block;
+      ASSERT_LE(geometry.key_tile, tiles.key_tile) << block;
+      for (const int64_t tile : {geometry.query_tile, geometry.key_tile}) {
+        const bool is_plain = tile == tiles.query_tile || tile == tiles.key_tile;
+        ASSERT_TRUE(is_plain || tile % block == 0 || block % tile == 0) << block;
+      }
+    }
+  }
+}
+
 Machine machine_with(int64_t l1_kib, int64_t l2_kib) {
   Machine machine;
   machine.caches.l1_data = l1_kib * 1024;

@@ -191,7 +191,9 @@ TEST_F(TunedTilesTest, BitsDoNotDependOnTiles) {
             Geometry{unit.query_tile, max.key_tile, 3 * unit.backward_query_tile,
                      3 * unit.backward_key_tile},
             Geometry{3 * unit.query_tile, 5 * unit.key_tile, max.backward_query_tile,
-                     unit.backward_key_tile}}) {
+                     unit.backward_key_tile},
+            // As tiles that follow blocks: register blocks that are not filled.
+            Geometry{unit.query_tile + 5, 64, 64, 64}, Geometry{100, 128, 96, 128}}) {
         EXPECT_TRUE(bits(make_plan_with_tiles(problem, options, tiles)) == first)
             << isa << " " << tiles.query_tile << " " << tiles.key_tile << " "
             << tiles.backward_query_tile << " " << tiles.backward_key_tile;

@@ -20,7 +20,8 @@ TEST(BlockSizes, LargestConstantDivisorOfEachAxis) {
 }
 
 TEST(BlockSizes, OnlyOfPositions) {
-  const BlockSizes none = sizes_of("(q - k) // 7 < 3 and q // w == h and doc[q] // 5 == doc[k] // 5");
+  const BlockSizes none =
+      sizes_of("(q - k) // 7 < 3 and q // w == h and doc[q] // 5 == doc[k] // 5");
   EXPECT_EQ(none.queries, 0);
   EXPECT_EQ(none.keys, 0);
 }
