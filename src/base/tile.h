@@ -39,6 +39,12 @@ struct TileRun {
   int32_t rule = 0;  // of a partial run: index of its TileRule
 };
 
+// Tiles [first, last) of a row.
+struct TileRange {
+  int32_t first;
+  int32_t last;
+};
+
 // Run-length coded rows of tiles; row r owns runs [begin[r], begin[r + 1]), ascending.
 // By query: a row is a tile of queries and its runs are of key tiles. By key: the transpose.
 struct TileRows {

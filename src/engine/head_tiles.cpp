@@ -142,6 +142,13 @@ ProgramSizes largest_program(const Mask& mask) {
   return expr::compile(*mask.expression(), values_without_shortcuts(*mask.expression()), {}).sizes;
 }
 
+expr::TileGrid cut(const Step& step, int64_t tile_queries, int64_t tile_keys) {
+  expr::TileGrid grid = grid_of(step);
+  grid.tile_queries = tile_queries;
+  grid.tile_keys = tile_keys;
+  return grid;
+}
+
 int64_t expected_work(const expr::MaskTiles& tiles, const expr::TileGrid& grid) {
   const TileRows rows = tiles.rows.view();
   int64_t sum = 0;

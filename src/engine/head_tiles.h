@@ -47,6 +47,7 @@ struct HeadClasses {
 
 // The local grid of a step, not yet cut into tiles.
 [[nodiscard]] expr::TileGrid grid_of(const Step& step);
+[[nodiscard]] expr::TileGrid cut(const Step& step, int64_t tile_queries, int64_t tile_keys);
 
 // values: of the mask's symbols; not read without a mask. Throws InvalidArgument where the mask
 // may divide by 0 or leave a table.

@@ -73,11 +73,13 @@ void set_workspace_maxima(Plan::Data& plan) {
       longest_geometry(plan.tiles.geometry, *plan.kernel, problem.max_query_length);
   const int64_t slots = max_slots(shape.batch * shape.kv_heads, plan.threads);
   plan.programs = expr::larger(largest_program(problem.mask), largest_program(problem.score));
-  plan.forward = forward_layout(*plan.kernel, shape, geometry, plan.programs, plan.threads);
+  plan.bound_steps = problem.has_bias ? 0 : bound_steps(problem.score);
+  plan.forward =
+      forward_layout(*plan.kernel, shape, geometry, plan.programs, plan.bound_steps, plan.threads);
   plan.tables = largest_tables(problem);
   const auto backward = [&](const Geometry& tiles) {
-    return backward_layout(*plan.kernel, shape, tiles, plan.programs, plan.tables, plan.threads,
-                           slots, real_bytes(problem));
+    return backward_layout(*plan.kernel, shape, tiles, plan.programs, plan.tables, plan.bound_steps,
+                           plan.threads, slots, real_bytes(problem));
   };
   plan.backward = backward(geometry);
   if (problem.mask.expression() != nullptr) {

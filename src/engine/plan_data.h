@@ -70,6 +70,7 @@ struct Plan::Data {
   PlanTiles tiles;          // a schedule may shorten query_tile
   ProgramSizes programs;    // no step needs larger ones
   TableSizes tables;        // likewise
+  int64_t bound_steps = 0;  // of the score; 0: tiles are not searched for negligible ones
   ForwardLayout forward;    // at the plan's maxima
   ForwardLayout decode;     // at the plan's maxima
   BackwardLayout backward;  // at the plan's maxima

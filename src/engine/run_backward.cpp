@@ -7,6 +7,7 @@
 #include <cstring>
 #include <optional>
 
+#include "engine/negligible_tiles.h"
 #include "engine/plan_data.h"
 #include "engine/work.h"
 
@@ -58,6 +59,7 @@ class BackwardRun {
     const int64_t heads = shape.batch * shape.kv_heads;
     std::fill_n(launch_.careful, heads, 0);
     prepare();
+    find_negligible();
     zero_shared_gradients();
     walk_heads(false);
     const bool any_careful =
@@ -110,6 +112,30 @@ class BackwardRun {
                                 std::min(begin + kRowsPerItem, shape.query_length)};
       plan_.kernel->backward_prepare(launch_, item);
     });
+  }
+
+  // Distant keys, where the score says so.
+  void find_negligible() noexcept {
+    if (plan_.bound_steps == 0) return;
+    const NegligibleSearch search = {
+        .score = &schedule_.score.bounds,
+        .derivative = &schedule_.score.derivative_bounds,
+        .tiles = &schedule_.backward_tiles,
+        .class_of_head = launch_.class_of_head,
+        .grid = cut(schedule_.step, launch_.geometry.backward_query_tile,
+                    launch_.geometry.backward_key_tile),
+        .origin = launch_.origin,
+        .scale = launch_.scale_f64,
+        .query = launch_.query,
+        .key = launch_.key,
+        .value = launch_.value,
+        .grad_output = launch_.grad_output,
+        .lse = launch_.lse,
+        .delta = launch_.delta,
+        .real_tables = real_tables_->by_symbol};
+    launch_.significant = find_negligible_tiles(
+        search, schedule_.backward.negligible, *plan_.executor, schedule_.backward_workers,
+        schedule_.backward.counter.in<int64_t>(workspace_), workspace_);
   }
 
   void zero_shared_gradients() const noexcept {

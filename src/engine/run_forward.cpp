@@ -2,6 +2,7 @@
 #include <cstring>
 #include <optional>
 
+#include "engine/negligible_tiles.h"
 #include "engine/plan_data.h"
 #include "engine/work.h"
 
@@ -38,6 +39,24 @@ void run_forward(const Plan::Data& plan, const Schedule::Data& schedule,
 
   auto* const scratch = schedule.forward.scratch.in<std::byte>(workspace);
   auto* const counter = schedule.forward.counter.in<int64_t>(workspace);
+  // Distant keys, where the score says so.
+  if (plan.bound_steps > 0 && !schedule.decodes) {
+    const NegligibleSearch search = {
+        .score = &schedule.score.bounds,
+        .derivative = nullptr,
+        .tiles = &schedule.forward_tiles,
+        .class_of_head = launch.class_of_head,
+        .grid = cut(schedule.step, launch.geometry.query_tile, launch.geometry.key_tile),
+        .origin = launch.origin,
+        .scale = scale,
+        .query = tensors.query,
+        .key = tensors.key,
+        .value = tensors.value,
+        .grad_output = {},
+        .real_tables = tables->by_symbol};
+    launch.significant = find_negligible_tiles(search, schedule.forward.negligible, *plan.executor,
+                                               schedule.forward_workers, counter, workspace);
+  }
   // item_of(index, next): the item, and the next one of the same worker where there is one.
   const auto run_all = [&](const auto& item_of, auto kernel) {
     run_items(*plan.executor, schedule.forward_workers, schedule.forward_items, counter,

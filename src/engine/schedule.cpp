@@ -22,13 +22,6 @@ std::vector<MaskClass> views_of(const std::vector<HeadTiles>& tiles) {
   return views;
 }
 
-expr::TileGrid cut(const Step& step, int64_t tile_queries, int64_t tile_keys) {
-  expr::TileGrid grid = grid_of(step);
-  grid.tile_queries = tile_queries;
-  grid.tile_keys = tile_keys;
-  return grid;
-}
-
 // The tiles of every class on one grid.
 struct Tiling {
   expr::TileGrid grid;
@@ -193,7 +186,7 @@ void schedule_forward(const Plan::Data& plan, Schedule::Data& schedule) {
   schedule.forward_masks = views_of(schedule.forward_tiles);
   schedule.forward_workers = choose_workers(flops, schedule.forward_items, plan.threads);
   schedule.forward = forward_layout(*plan.kernel, shape, schedule.geometry, plan.programs,
-                                    schedule.forward_workers);
+                                    plan.bound_steps, schedule.forward_workers);
 }
 
 void schedule_backward(const Plan::Data& plan, Schedule::Data& schedule) {
@@ -206,8 +199,8 @@ void schedule_backward(const Plan::Data& plan, Schedule::Data& schedule) {
   schedule.shares = share_backward(heads, key_tiles, schedule.backward_workers);
   schedule.backward =
       backward_layout(*plan.kernel, shape, schedule.geometry, plan.programs,
-                      table_sizes(plan.problem, schedule.score), schedule.backward_workers,
-                      schedule.shares.slots(), real_bytes(plan.problem));
+                      table_sizes(plan.problem, schedule.score), plan.bound_steps,
+                      schedule.backward_workers, schedule.shares.slots(), real_bytes(plan.problem));
 }
 
 }  // namespace

@@ -98,6 +98,12 @@ std::vector<TableLookup> lookups_of(const BackwardRoots& roots,
   return lookups;
 }
 
+// Scores that do not depend on positions are as high in one tile as in another.
+bool has_bounds(const Expression& score) {
+  return expr::depends_on(score, expr::Variable::kQuery) ||
+         expr::depends_on(score, expr::Variable::kKey);
+}
+
 }  // namespace
 
 ScorePrograms make_score_programs(const Score& score, const Step& step, int64_t query_heads,
@@ -122,12 +128,24 @@ ScorePrograms make_score_programs(const Score& score, const Step& step, int64_t 
       expr::compile(expression, result.values, {.is_narrow = is_narrow, .heads_are_queries = true});
   const BackwardRoots roots = backward_roots(expression);
   result.backward = expr::compile(*roots.graph, roots.scores, result.values, options);
+  if (has_bounds(expression)) {
+    result.bounds = ScoreBounds(expression, result.values);
+    result.derivative_bounds = ScoreBounds({roots.graph, roots.scores[1]}, result.values);
+  }
   if (result.tables.empty()) return result;
   result.table_elements = number_elements(result.tables);
   result.lookups = lookups_of(roots, result.tables);
   result.backward_with_tables =
       expr::compile(*roots.graph, roots.scores_and_lookups, result.values, options);
   return result;
+}
+
+int64_t bound_steps(const Score& score) {
+  if (score.expression() == nullptr || !has_bounds(*score.expression())) return 0;
+  const Expression& expression = *score.expression();
+  const expr::Values values = values_without_shortcuts(expression);
+  return std::max(ScoreBounds(expression, values).steps(),
+                  ScoreBounds(expr::derivatives(expression).by_score, values).steps());
 }
 
 ProgramSizes largest_program(const Score& score) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "engine/score_bounds.h"
 #include "engine/score_tables.h"
 #include "engine/workspace_layout.h"
 #include "expr/bytecode.h"
@@ -18,6 +19,7 @@ struct ScorePrograms {
   expr::ProgramStorage decode;                // the head belongs to the row
   expr::ProgramStorage backward;              // outputs: the score and its derivative by s
   expr::ProgramStorage backward_with_tables;  // and what `lookups` name
+  ScoreBounds bounds, derivative_bounds;      // where positions matter, else of nothing
   std::vector<ScoreTable> tables;
   std::vector<TableLookup> lookups;  // that the score's gradient reaches
   int64_t table_elements = 0;        // of the least extents; kMaxInt: too many to count
@@ -26,6 +28,9 @@ struct ScorePrograms {
 // Throws InvalidArgument where data is missing, a divisor may be 0 or an integer table may be left.
 [[nodiscard]] ScorePrograms make_score_programs(const Score& score, const Step& step,
                                                 int64_t query_heads, const char* operation);
+
+// ScoreBounds::steps() of any step.
+[[nodiscard]] int64_t bound_steps(const Score& score);
 
 // The largest programs of the score that any step may need.
 [[nodiscard]] ProgramSizes largest_program(const Score& score);

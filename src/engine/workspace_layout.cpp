@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "engine/tiling.h"
+#include "expr/interval_program.h"
 #include "problem/reject.h"
 
 namespace tilewise {
@@ -36,16 +37,30 @@ class LayoutBuilder {
   int64_t total_ = 0;
 };
 
+NegligibleLayout add_negligible(LayoutBuilder& builder, const AttentionShape& shape, int64_t steps,
+                                int workers) {
+  NegligibleLayout layout;
+  if (steps == 0) return layout;
+  constexpr int64_t kLeastTile = 8;  // of queries
+  layout.norms = builder.add({2 * sizeof(double), shape.batch, shape.kv_heads});
+  layout.ranges = builder.add({sizeof(TileRange), shape.batch, shape.query_heads,
+                               ceil_divide(shape.query_length, kLeastTile)});
+  layout.registers = builder.add({sizeof(expr::IntervalRegister), workers, steps});
+  return layout;
+}
+
 }  // namespace
 
 ForwardLayout forward_layout(const Kernel& kernel, const AttentionShape& shape,
-                             const Geometry& geometry, const ProgramSizes& programs, int workers) {
+                             const Geometry& geometry, const ProgramSizes& programs,
+                             int64_t bound_steps, int workers) {
   ForwardLayout layout;
   LayoutBuilder builder;
   layout.counter = builder.add({kAlignment});
   layout.scratch_stride =
       round_up(kernel.forward_scratch_bytes(shape, geometry, programs), kAlignment);
   layout.scratch = builder.add({workers, layout.scratch_stride});
+  layout.negligible = add_negligible(builder, shape, bound_steps, workers);
   layout.bytes = builder.total();
   return layout;
 }
@@ -67,8 +82,8 @@ ForwardLayout decode_layout(const Kernel& kernel, const AttentionShape& shape,
 
 BackwardLayout backward_layout(const Kernel& kernel, const AttentionShape& shape,
                                const Geometry& geometry, const ProgramSizes& programs,
-                               const TableSizes& tables, int workers, int64_t slots,
-                               int64_t real_bytes) {
+                               const TableSizes& tables, int64_t bound_steps, int workers,
+                               int64_t slots, int64_t real_bytes) {
   const int64_t group = shape.query_heads / shape.kv_heads;
   const int64_t query_tiles = ceil_divide(shape.query_length, geometry.backward_query_tile);
   const int64_t key_tiles = ceil_divide(shape.kv_length, geometry.backward_key_tile);
@@ -89,6 +104,7 @@ BackwardLayout backward_layout(const Kernel& kernel, const AttentionShape& shape
   layout.table_stride = round_up(panels * tables.elements + tables.lookups * key_tile, kAlignment);
   layout.table_parts = builder.add({real_bytes, workers, layout.table_stride});
   layout.table_elements = builder.add({kInt, workers, tables.lookups, key_tile});
+  layout.negligible = add_negligible(builder, shape, bound_steps, workers);
   layout.scratch_stride =
       round_up(kernel.backward_scratch_bytes(shape, geometry, programs), kAlignment);
   layout.scratch = builder.add({workers, layout.scratch_stride});

@@ -25,12 +25,20 @@ struct TableSizes {
   int64_t lookups = 0;
 };
 
+// What finding negligible tiles takes (negligible_tiles.h); nothing without a program of bounds.
+struct NegligibleLayout {
+  WorkspacePart norms;      // double [batch, kv_heads][2]: the largest of keys, of values
+  WorkspacePart ranges;     // TileRange [batch, query_heads][tiles of queries, at most]
+  WorkspacePart registers;  // IntervalRegister [workers][steps]
+};
+
 struct ForwardLayout {
   WorkspacePart counter;  // int64: the next item to claim
   WorkspacePart scratch;  // [workers][scratch_stride]
   int64_t scratch_stride = 0;
   WorkspacePart decode_sums;  // Real [batch, query_heads, queries][value_dim + 3]
   WorkspacePart decode_turn;  // int32 [batch, kv_heads, row tiles]
+  NegligibleLayout negligible;
   int64_t bytes = 0;
 };
 
@@ -47,23 +55,24 @@ struct BackwardLayout {
   WorkspacePart table_parts;     // Real [workers][table_stride]
   WorkspacePart table_elements;  // int32 [workers][lookups][backward_key_tile]
   int64_t table_stride = 0;      // numbers
-  WorkspacePart scratch;         // [workers][scratch_stride]
+  NegligibleLayout negligible;
+  WorkspacePart scratch;  // [workers][scratch_stride]
   int64_t scratch_stride = 0;
   int64_t bytes = 0;
 };
 
-// Both throw InvalidArgument when the sum leaves 62 bits. real_bytes: 4, or 8 in the float64
-// kernel.
+// All throw InvalidArgument when the sum leaves 62 bits. real_bytes: 4, or 8 in the float64
+// kernel. bound_steps: of ScoreBounds.
 [[nodiscard]] ForwardLayout forward_layout(const Kernel& kernel, const AttentionShape& shape,
                                            const Geometry& geometry, const ProgramSizes& programs,
-                                           int workers);
+                                           int64_t bound_steps, int workers);
 // That of a step that decodes. shape.query_length is at most kDecodeQueries.
 [[nodiscard]] ForwardLayout decode_layout(const Kernel& kernel, const AttentionShape& shape,
                                           const ProgramSizes& programs, int workers,
                                           int64_t real_bytes);
 [[nodiscard]] BackwardLayout backward_layout(const Kernel& kernel, const AttentionShape& shape,
                                              const Geometry& geometry, const ProgramSizes& programs,
-                                             const TableSizes& tables, int workers, int64_t slots,
-                                             int64_t real_bytes);
+                                             const TableSizes& tables, int64_t bound_steps,
+                                             int workers, int64_t slots, int64_t real_bytes);
 
 }  // namespace tilewise

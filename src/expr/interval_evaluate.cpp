@@ -283,15 +283,19 @@ class Evaluation {
 
 }  // namespace
 
-void IntervalProgram::evaluate(std::vector<IntervalRegister>& registers, size_t from,
-                               size_t to) const {
-  Evaluation evaluation(steps_, registers.data());
+void IntervalProgram::evaluate(IntervalRegister* registers, size_t from, size_t to) const {
+  Evaluation evaluation(steps_, registers);
   to = std::min(to, steps_.size());
   for (size_t i = from; i < to; ++i) evaluation.run(i);
 }
 
 std::vector<IntervalRegister> IntervalProgram::start() const {
   std::vector<IntervalRegister> registers(steps_.size());
+  start(registers.data());
+  return registers;
+}
+
+void IntervalProgram::start(IntervalRegister* registers) const {
   for (size_t i = 0; i < steps_.size(); ++i) {
     const IntervalStep& step = steps_[i];
     for (int l = 0; l < kLanes; ++l) {
@@ -304,7 +308,6 @@ std::vector<IntervalRegister> IntervalProgram::start() const {
     }
   }
   evaluate(registers, 0, q_begin_);
-  return registers;
 }
 
 }  // namespace tilewise::expr

@@ -96,8 +96,14 @@ class IntervalProgram {
 
   // Registers in which everything is in place that depends on no input.
   [[nodiscard]] std::vector<IntervalRegister> start() const;
+  // The same in memory for steps().size() registers.
+  void start(IntervalRegister* registers) const;
   // Steps [from, to); to = -1: to the end. Steps before `from` must have been evaluated.
   void evaluate(std::vector<IntervalRegister>& registers, size_t from,
+                size_t to = static_cast<size_t>(-1)) const {
+    evaluate(registers.data(), from, to);
+  }
+  void evaluate(IntervalRegister* registers, size_t from,
                 size_t to = static_cast<size_t>(-1)) const;
 
  private:

@@ -62,6 +62,9 @@ struct ForwardLaunch {
   Tensor query, key, value, bias, output, logsumexp;  // bias, logsumexp: data may be null
   const MaskClass* mask_classes;  // tiles of geometry.query_tile queries and key_tile keys
   const int32_t* class_of_head;   // [batch, query_heads]
+  // [batch, query_heads][rows of tiles]: key tiles outside have probabilities of exactly 0, by the
+  // bounds of the score, and change nothing. Null: none does. Not read by decode.
+  const TileRange* significant;
   TileOrigin origin;
   // s becomes its first output; null: it stays. Decode: the head is one of the query's variables.
   const TileProgram* score;
@@ -127,6 +130,7 @@ struct BackwardLaunch {
   Tensor grad_query, grad_key, grad_value, grad_bias;
   const MaskClass* mask_classes;  // tiles of backward_query_tile queries and backward_key_tile keys
   const int32_t* class_of_head;   // [batch, query_heads]
+  const TileRange* significant;   // as in ForwardLaunch
   TileOrigin origin;
   const TileProgram* score;    // outputs: the score, its derivative by s, those of tables.lookups;
                                // null: s stays

@@ -13,7 +13,7 @@ constexpr AttentionShape kShape = {2, 6, 3, 100, 70, 24, 12};
 constexpr Geometry kGeometry = {64, 32, 16, 16};
 
 TEST(WorkspaceLayout, Forward) {
-  const ForwardLayout layout = forward_layout(testing::stub_kernel(), kShape, kGeometry, {}, 3);
+  const ForwardLayout layout = forward_layout(testing::stub_kernel(), kShape, kGeometry, {}, 0, 3);
   EXPECT_EQ(layout.scratch_stride, 128);  // 100 bytes, to the next cache line
   EXPECT_EQ(layout.scratch.bytes, 3 * 128);
   EXPECT_EQ(layout.bytes, 64 + 3 * 128);
@@ -21,7 +21,7 @@ TEST(WorkspaceLayout, Forward) {
 
 TEST(WorkspaceLayout, BackwardHoldsWhatTheKernelsAreTold) {
   const BackwardLayout layout =
-      backward_layout(testing::stub_kernel(), kShape, kGeometry, {}, {10, 3}, 2, 3, 4);
+      backward_layout(testing::stub_kernel(), kShape, kGeometry, {}, {10, 3}, 0, 2, 3, 4);
   EXPECT_EQ(layout.lse.bytes, 4 * 2 * 6 * 100);
   EXPECT_EQ(layout.delta.bytes, 4 * 2 * 6 * 100);
   EXPECT_EQ(layout.accumulator.bytes, 4 * 3 * 2 * 100 * 24);
@@ -38,7 +38,7 @@ TEST(WorkspaceLayout, BackwardHoldsWhatTheKernelsAreTold) {
 
 TEST(WorkspaceLayout, PartsAreAlignedAndDisjoint) {
   const BackwardLayout layout =
-      backward_layout(testing::stub_kernel(), kShape, kGeometry, {}, {10, 3}, 2, 3, 8);
+      backward_layout(testing::stub_kernel(), kShape, kGeometry, {}, {10, 3}, 0, 2, 3, 8);
   const WorkspacePart* parts[] = {
       &layout.counter,    &layout.lse,         &layout.delta,          &layout.accumulator,
       &layout.turn,       &layout.bias_turn,   &layout.careful,        &layout.table_sums,
@@ -56,14 +56,14 @@ TEST(WorkspaceLayout, PartsAreAlignedAndDisjoint) {
 TEST(WorkspaceLayout, NoLengthNeedsNoRows) {
   const AttentionShape empty = {0, 6, 3, 0, 0, 24, 12};
   const BackwardLayout layout =
-      backward_layout(testing::stub_kernel(), empty, kGeometry, {}, {}, 1, 0, 4);
+      backward_layout(testing::stub_kernel(), empty, kGeometry, {}, {}, 0, 1, 0, 4);
   EXPECT_EQ(layout.bytes, 64 + 128);
 }
 
 TEST(WorkspaceLayout, OverflowIsAnError) {
   const int64_t most = (int64_t{1} << 31) - 1;
   const AttentionShape huge = {most, 1, 1, most, 1, 1, 1};
-  EXPECT_THROW((void)backward_layout(testing::stub_kernel(), huge, kGeometry, {}, {}, 1, 1, 8),
+  EXPECT_THROW((void)backward_layout(testing::stub_kernel(), huge, kGeometry, {}, {}, 0, 1, 1, 8),
                InvalidArgument);
 }
 

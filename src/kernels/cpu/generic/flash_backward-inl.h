@@ -148,12 +148,21 @@ void flash_backward_tile(const tilewise::BackwardLaunch& args, const tilewise::B
       const tilewise::TileRun& tiles = mask.by_key.runs[run];
       is_mixed = is_mixed || tiles.kind == tilewise::TileKind::kPartial;
       for (int64_t i = tiles.first; i < tiles.last; ++i) {  // line 9
+        int32_t* turn = args.turn + (item.slot * group + head % group) * mask.by_query.rows + i;
+        const Visit visit = visit_of(mask.by_query, i, item.key_tile);
+        const tilewise::TileRange significant =
+            significant_tiles(args, item.batch, head, mask.by_query.rows, i);
+        // P = dS = 0. The first and the last visit have dQ to begin and to finish.
+        if ((item.key_tile < significant.first || item.key_tile >= significant.last) &&
+            visit.before > 0 && !visit.is_last) {
+          wait_for_turn(turn, visit.before);
+          pass_turn(turn, visit.before);
+          continue;
+        }
         const auto queries =
             load_queries<X, kCareful>(args, item.batch, head, i, scratch);  // line 10
         for (int64_t p = 0; p < keys.panels; ++p)
           accumulate_panel<X, kCareful>(args, item, keys, queries, tiles, p, tables, scratch);
-        int32_t* turn = args.turn + (item.slot * group + head % group) * mask.by_query.rows + i;
-        const Visit visit = visit_of(mask.by_query, i, item.key_tile);
         const auto dq = grad_query_sums<X>(args, item.batch, head, item.slot);
         wait_for_turn(turn, visit.before);
         add_grad_query<X, kCareful>(args, keys, queries, visit, dq,

@@ -95,13 +95,17 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
   }
   const tilewise::MaskClass& mask = mask_of(args, item.batch, item.head);
   const auto* begin = mask.by_query.begin + item.query_tile;
+  const tilewise::TileRange significant =
+      significant_tiles(args, item.batch, item.head, mask.by_query.rows, item.query_tile);
   for (const auto *run = mask.by_query.runs + begin[0], *end = mask.by_query.runs + begin[1];
        run < end; ++run)
-    for (int64_t j = run->first; j < run->last; ++j) {  // line 5
+    for (int64_t j = larger(run->first, significant.first),
+                 last = smaller(run->last, significant.last);
+         j < last; ++j) {  // line 5
       const int64_t k0 = j * args.geometry.key_tile;
       const KeyTile<X> kv = load_keys<X, kCareful>(  // line 6
           key, value, shape, k0, smaller(args.geometry.key_tile, shape.kv_length - k0), scratch);
-      const bool ends = run + 1 == end && j + 1 == run->last;
+      const bool ends = run + 1 == end && j + 1 == last;
       for (int i = 0; i < blocks; ++i) {
         const int64_t first = q0 + i * kWidth<X>;
         const int vectors = static_cast<int>((lanes(i) + X::kLanes - 1) / X::kLanes);

@@ -362,12 +362,15 @@ bool not_finite(const QueryBlock<X>& q, int64_t value_dim, int64_t lanes) {
 // LSE = m + log l, in natural logarithms; -inf for a row that has seen nothing.
 template <class Real>
 void store_logsumexp(char* to, Real m, Real l) {
+  // Of the fraction alone, so that LSE does not depend on where m came to lie.
+  int exponent = 0;
   double log_l;
   if constexpr (sizeof(Real) == 4)
-    log_l = __builtin_log2f(l);
+    log_l = __builtin_log2f(__builtin_frexpf(l, &exponent));
   else
-    log_l = __builtin_log2(l);
-  const double value = l == 0 ? -__builtin_inf() : (static_cast<double>(m) + log_l) * kLn2;
+    log_l = __builtin_log2(__builtin_frexp(l, &exponent));
+  const double value =
+      l == 0 ? -__builtin_inf() : (static_cast<double>(m) + exponent + log_l) * kLn2;
   if constexpr (sizeof(Real) == 4) {
     const float rounded = static_cast<float>(value);
     std::memcpy(to, &rounded, 4);

@@ -265,6 +265,14 @@ const tilewise::MaskClass& mask_of(const Launch& args, int64_t batch, int64_t he
   return args.mask_classes[args.class_of_head[batch * args.shape.query_heads + head]];
 }
 
+// The key tiles of a row that the scores leave something of.
+template <class Launch>
+tilewise::TileRange significant_tiles(const Launch& args, int64_t batch, int64_t head, int64_t rows,
+                                      int64_t row) {
+  if (args.significant == nullptr) return {0, INT32_MAX};
+  return args.significant[(batch * args.shape.query_heads + head) * rows + row];
+}
+
 // The same in the positions that expressions see.
 template <class Launch>
 TilePlace place_of(const Launch& args, int64_t batch, int64_t head, const TilePosition& at) {
