@@ -5,9 +5,9 @@
     bench/block_masks.py [--lengths N,N,...] [--limit-gb G] [--build DIR] [--output FILE.json]
 
 Every measurement is a process of its own, so that its peak memory is known. Tilewise: plan.schedule(), the tiles of
-forward and backward (plan_ms of tilewise explain), median of 9 processes. PyTorch: blocks of 128 x 128; the median of up
-to 5 calls within 5 s after one at 256 tokens; then the same through torch.compile, whose first call is listed. PyTorch
-evaluates the mask at N x N pairs and, not compiled, keeps 8 bytes for each: beyond --limit-gb that is left out.
+forward and backward (plan_ms of tilewise explain), median of 9 processes. PyTorch: blocks of 128 x 128; the median of
+up to 5 calls within 5 s after one at 256 tokens; then the same through torch.compile, whose first call is listed.
+PyTorch evaluates the mask at N x N pairs and, not compiled, keeps 8 bytes for each: beyond --limit-gb that is left out.
 """
 import argparse
 import json
