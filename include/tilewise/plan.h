@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // HOW it is computed. make_plan() validates a Problem and chooses kernel and tiles; a Schedule adds
-// the lengths of one step; a Workspace is the memory of one run. Plan and Schedule are immutable
-// and may be shared between threads; a Workspace serves one run at a time.
+// the lengths of one step; a Workspace is the memory of one run. Plan and Schedule are immutable,
+// but for Plan::update(), and may be shared between threads; a Workspace serves one run at a time.
 #pragma once
 
 #include <cstddef>
@@ -77,7 +77,14 @@ class TILEWISE_API Plan {
   struct Data;
   explicit Plan(std::shared_ptr<const Data> data) : data_(std::move(data)) {}
 
+  // The last few are kept, so the same step again costs next to nothing.
   [[nodiscard]] Schedule schedule(const Step& step) const;
+  // Makes a schedule of this plan one of another step. schedule() is for steps that come again, in
+  // every layer or iteration; update() for those that do not, as when each token makes the keys one
+  // longer: it keeps nothing, and from the second time on builds at the same address (data())
+  // unless a copy of the schedule is alive, which stays as it was. No run may be using this one. If
+  // it throws, the schedule is as before.
+  void update(Schedule& schedule, const Step& step) const;
   // Enough for every schedule of this plan, forward and backward.
   [[nodiscard]] size_t workspace_bytes() const noexcept;
   // [Dao22] Algorithm 1 (Algorithm 2 without dropout). Throws InvalidArgument before anything is
@@ -105,6 +112,7 @@ class TILEWISE_API Schedule {
   [[nodiscard]] const Data& data() const noexcept { return *data_; }
 
  private:
+  friend class Plan;
   std::shared_ptr<const Data> data_;
 };
 

@@ -6,8 +6,9 @@
  * - Every struct begins with struct_size = sizeof(the struct). Zero the rest first (`= {sizeof
  * x}`): zero and NULL always mean the default, so a program compiled against an older header keeps
  * working.
- * - Handles are opaque. Plans and schedules are immutable and may be shared between threads; a
- *   workspace serves one run at a time. Destroying NULL does nothing.
+ * - Handles are opaque. Plans and schedules are immutable, but for tilewise_schedule_update(), and
+ *   may be shared between threads; a workspace serves one run at a time. Destroying NULL does
+ *   nothing.
  */
 #ifndef TILEWISE_C_H
 #define TILEWISE_C_H
@@ -192,6 +193,11 @@ TILEWISE_API int32_t tilewise_plan_threads(const tilewise_plan* plan);        /*
 TILEWISE_API tilewise_status tilewise_schedule_create(const tilewise_plan* plan,
                                                       const tilewise_step* step,
                                                       tilewise_schedule** schedule);
+/* Makes the schedule one of another step; for steps that do not come again, as in decoding. It must
+ * be of this plan, and no run may be using it. After an error it is as before. */
+TILEWISE_API tilewise_status tilewise_schedule_update(const tilewise_plan* plan,
+                                                      tilewise_schedule* schedule,
+                                                      const tilewise_step* step);
 TILEWISE_API void tilewise_schedule_destroy(tilewise_schedule* schedule);
 
 /* memory NULL: allocated and owned by the workspace. Else the caller's: 64-byte aligned, at least

@@ -226,6 +226,19 @@ tilewise::AttentionOptions to_options(const tilewise_attention_options* given,
   return options;
 }
 
+tilewise::Step to_step(const tilewise_step* step, const char* operation) {
+  const tilewise_step s = known_part(step, operation, "step");
+  return {s.batch,
+          s.query_length,
+          s.kv_length,
+          s.query_offset,
+          s.key_offset,
+          s.batch_offset,
+          s.head_offset,
+          to_tables(s.tables, s.table_count, operation),
+          to_scalars(s.scalars, s.scalar_count, operation)};
+}
+
 }  // namespace
 
 struct tilewise_plan {
@@ -307,17 +320,18 @@ tilewise_status tilewise_schedule_create(const tilewise_plan* plan, const tilewi
     constexpr const char* operation = "tilewise_schedule_create";
     tilewise_schedule*& result = required(schedule, operation, "schedule");
     result = nullptr;
-    const tilewise_step s = known_part(step, operation, "step");
-    const tilewise::Step copy{s.batch,
-                              s.query_length,
-                              s.kv_length,
-                              s.query_offset,
-                              s.key_offset,
-                              s.batch_offset,
-                              s.head_offset,
-                              to_tables(s.tables, s.table_count, operation),
-                              to_scalars(s.scalars, s.scalar_count, operation)};
-    result = new tilewise_schedule{required(plan, operation, "plan").plan.schedule(copy)};
+    const tilewise::Step s = to_step(step, operation);
+    result = new tilewise_schedule{required(plan, operation, "plan").plan.schedule(s)};
+  });
+}
+
+tilewise_status tilewise_schedule_update(const tilewise_plan* plan, tilewise_schedule* schedule,
+                                         const tilewise_step* step) {
+  return guarded([&] {
+    constexpr const char* operation = "tilewise_schedule_update";
+    const tilewise::Step s = to_step(step, operation);
+    required(plan, operation, "plan")
+        .plan.update(required(schedule, operation, "schedule").schedule, s);
   });
 }
 

@@ -46,12 +46,15 @@ Plan finish_plan(const std::shared_ptr<Plan::Data>& plan) {
   return Plan(plan);
 }
 
+void require_own(const Plan::Data& plan, const Schedule::Data& schedule, const char* operation) {
+  if (schedule.plan_id == plan.id) return;
+  reject(operation, "schedule", "of another plan", "one made by this plan's schedule()");
+}
+
 template <class Tensors>
 void validate_run(const Plan::Data& plan, const Schedule::Data& schedule, const Tensors& tensors,
                   const Workspace& workspace, const char* operation) {
-  if (schedule.plan_id != plan.id) {
-    reject(operation, "schedule", "of another plan", "one made by this plan's schedule()");
-  }
+  require_own(plan, schedule, operation);
   if constexpr (std::is_same_v<Tensors, ForwardTensors>) {
     validate_forward(plan.problem, schedule.step, tensors, operation);
   } else {
@@ -122,6 +125,11 @@ Schedule Plan::schedule(const Step& step) const {
   return Schedule(make_schedule(*data_, step, "schedule"));
 }
 
+void Plan::update(Schedule& schedule, const Step& step) const {
+  require_own(*data_, schedule.data(), "update");
+  update_schedule(*data_, schedule.data_, step, "update");
+}
+
 size_t Plan::workspace_bytes() const noexcept { return data_->workspace_bytes; }
 
 void Plan::forward(const Schedule& schedule, const ForwardTensors& tensors,
@@ -137,9 +145,7 @@ void Plan::backward(const Schedule& schedule, const BackwardTensors& tensors,
 }
 
 std::string Plan::explain(const Schedule& schedule) const {
-  if (schedule.data().plan_id != data_->id) {
-    reject("explain", "schedule", "of another plan", "one made by this plan's schedule()");
-  }
+  require_own(*data_, schedule.data(), "explain");
   return explain_schedule(*data_, schedule.data());
 }
 

@@ -93,6 +93,10 @@ void set_workspace_maxima(Plan::Data& plan);
 [[nodiscard]] std::shared_ptr<const Schedule::Data> make_schedule(const Plan::Data& plan,
                                                                   const Step& step,
                                                                   const char* operation);
+// Validates the step; into the memory of `schedule`, which is of this plan, if nobody else holds
+// it. The cache is neither asked nor filled.
+void update_schedule(const Plan::Data& plan, std::shared_ptr<const Schedule::Data>& schedule,
+                     const Step& step, const char* operation);
 // Arguments are valid.
 void run_forward(const Plan::Data& plan, const Schedule::Data& schedule,
                  const ForwardTensors& tensors, void* workspace) noexcept;

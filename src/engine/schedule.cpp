@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <atomic>
+#include <type_traits>
 
 #include "engine/plan_data.h"
 #include "problem/bind.h"
@@ -203,6 +205,36 @@ void schedule_backward(const Plan::Data& plan, Schedule::Data& schedule) {
                       schedule.backward_workers, schedule.shares.slots(), real_bytes(plan.problem));
 }
 
+void validate(const Plan::Data& plan, const Step& step, const char* operation) {
+  validate_step(plan.problem, step, operation);
+  require_used(plan.problem.mask.expression(), plan.problem.score.expression(), step, operation);
+}
+
+// Of a valid step.
+Schedule::Data build(const Plan::Data& plan, const Step& step, const char* operation) {
+  const expr::Expression* mask = plan.problem.mask.expression();
+  Schedule::Data schedule;
+  schedule.plan_id = plan.id;
+  schedule.step = step;
+  schedule.step.tables.clear();
+  schedule.step.scalars.clear();
+  schedule.shape = make_shape(plan.problem, step.batch, step.query_length, step.kv_length);
+  if (mask != nullptr) schedule.mask_values = bind(*mask, step, operation);
+  schedule.heads = classify_heads(plan.problem.mask, schedule.mask_values, step,
+                                  schedule.shape.query_heads, operation);
+  schedule.score =
+      make_score_programs(plan.problem.score, step, schedule.shape.query_heads, operation);
+  tile_backward(plan, schedule);
+  schedule_forward(plan, schedule);
+  if (step.query_length > 0 && step.query_length <= kDecodeQueries) schedule_decode(plan, schedule);
+  schedule_backward(plan, schedule);
+  const ForwardLayout& most = schedule.decodes ? plan.decode : plan.forward;
+  if (schedule.forward.bytes > most.bytes || schedule.backward.bytes > plan.backward.bytes) {
+    throw InternalError("schedule: a step needs more memory than its plan; please report this");
+  }
+  return schedule;
+}
+
 }  // namespace
 
 const Step& Schedule::step() const noexcept { return data_->step; }
@@ -229,32 +261,25 @@ void ScheduleCache::insert(std::shared_ptr<const Schedule::Data> schedule) {
 
 std::shared_ptr<const Schedule::Data> make_schedule(const Plan::Data& plan, const Step& step,
                                                     const char* operation) {
-  validate_step(plan.problem, step, operation);
-  const expr::Expression* mask = plan.problem.mask.expression();
-  require_used(mask, plan.problem.score.expression(), step, operation);
+  validate(plan, step, operation);
   if (auto cached = plan.schedules.find(plan.problem, step)) return cached;
-  auto schedule = std::make_shared<Schedule::Data>();
-  schedule->plan_id = plan.id;
-  schedule->step = step;
-  schedule->step.tables.clear();
-  schedule->step.scalars.clear();
-  schedule->shape = make_shape(plan.problem, step.batch, step.query_length, step.kv_length);
-  if (mask != nullptr) schedule->mask_values = bind(*mask, step, operation);
-  schedule->heads = classify_heads(plan.problem.mask, schedule->mask_values, step,
-                                   schedule->shape.query_heads, operation);
-  schedule->score =
-      make_score_programs(plan.problem.score, step, schedule->shape.query_heads, operation);
-  tile_backward(plan, *schedule);
-  schedule_forward(plan, *schedule);
-  if (step.query_length > 0 && step.query_length <= kDecodeQueries)
-    schedule_decode(plan, *schedule);
-  schedule_backward(plan, *schedule);
-  const ForwardLayout& most = schedule->decodes ? plan.decode : plan.forward;
-  if (schedule->forward.bytes > most.bytes || schedule->backward.bytes > plan.backward.bytes) {
-    throw InternalError("schedule: a step needs more memory than its plan; please report this");
-  }
+  const auto schedule = std::make_shared<Schedule::Data>(build(plan, step, operation));
   plan.schedules.insert(schedule);
   return schedule;
+}
+
+void update_schedule(const Plan::Data& plan, std::shared_ptr<const Schedule::Data>& schedule,
+                     const Step& step, const char* operation) {
+  validate(plan, step, operation);
+  Schedule::Data built = build(plan, step, operation);
+  if (schedule.use_count() != 1) {
+    schedule = std::make_shared<Schedule::Data>(std::move(built));
+    return;
+  }
+  // What another thread read through the copy that it gave up has been read.
+  std::atomic_thread_fence(std::memory_order_acquire);
+  static_assert(std::is_nothrow_move_assignable_v<Schedule::Data>);
+  const_cast<Schedule::Data&>(*schedule) = std::move(built);  // made here or above, not const
 }
 
 }  // namespace tilewise

@@ -18,12 +18,54 @@ bool has(const std::vector<Named>& list, const std::string& name) {
                      [&name](const Named& entry) { return entry.name == name; });
 }
 
-std::vector<int64_t> known_shape(const expr::Symbol& symbol) {
-  std::vector<int64_t> shape = table_shape(symbol.name);
-  if (static_cast<int>(shape.size()) == symbol.rank) return shape;
+// Integers are drawn from low to high. Of reals, low = 0 says that none is negative.
+struct Table {
+  std::string name;
+  std::vector<int64_t> shape;
+  int64_t low = -2, high = 30;
+};
+
+constexpr int64_t kPositions = 97, kBatch = 2, kHeads = 4;
+constexpr int64_t kBlocks = (kPositions + 15) / 16;
+constexpr int64_t kDistances = 2 * 15 + 1;
+
+const std::vector<Table>& tables_of_rules() {
+  static const std::vector<Table> tables = {
+      {"start", {kPositions}, 0, 60},
+      {"image", {kPositions}, -1, 3},
+      {"level", {kPositions}, 0, 4},
+      {"marked", {kPositions}, -8, 1},
+      {"first", {kPositions}, 0, 60},
+      {"last", {kPositions}, 30, 96},
+      {"prefix_first", {kPositions}, 0, 60},
+      {"prefix_last", {kPositions}, 30, 96},
+      {"prefix", {kBatch}, 0, 60},
+      {"valid", {kBatch, kPositions}, 0, 4},
+      {"random", {kBlocks, kBlocks}, 0, 1},
+      {"layout", {kHeads, kBlocks, kBlocks}, 0, 1},
+      {"ancestor", {kPositions, kPositions}, 0, 1},
+      {"bucket", {kDistances}, 0, 30},
+      {"distance", {kBatch, kPositions, kPositions}, 0, 30},
+      {"rate", {kHeads}, 0},
+      {"kernel", {kHeads, 16}},
+      {"bias", {kHeads, 13, 13}},
+      {"content_position", {kBatch, kHeads, kPositions, kDistances}},
+      {"position_content", {kBatch, kHeads, kPositions, kDistances}},
+  };
+  return tables;
+}
+
+Table known_table(const expr::Symbol& symbol) {
+  const auto rank = static_cast<size_t>(symbol.rank);
+  Table table{symbol.name, table_shape(symbol.name)};
+  if (table.shape.size() == rank) return table;
+  for (const Table& one : tables_of_rules()) {
+    if (one.name == symbol.name && one.shape.size() == rank) return one;
+  }
   throw InvalidArgument(message("verify", "table " + symbol.name, "unknown",
                                 "doc, step (1 index), layout (2), tree (3), links (4); of reals "
-                                "slope (1), bias (2)"));
+                                "slope (1), bias (2); or a table of a rule",
+                                "docs/rules.md lists those"));
 }
 
 // A stream of its own for every name, so that data does not depend on the rest of the expression.
@@ -51,20 +93,22 @@ void CaseData::add(const expr::Expression* expression, uint64_t seed) {
       else
         scalars_.emplace_back(symbol.name, 1 + 4 * random.uniform());
     } else if (symbol.type == expr::Type::kReal) {
-      if (!has(real_tables_, symbol.name))
-        real_tables_.push_back({symbol.name, known_shape(symbol)});
+      if (has(real_tables_, symbol.name)) continue;
+      const Table table = known_table(symbol);
+      real_tables_.push_back({table.name, table.shape, table.low == 0});
     } else if (!has(tables_, symbol.name)) {
-      const std::vector<int64_t> shape = known_shape(symbol);
+      const Table table = known_table(symbol);
       int64_t size = 1;
-      for (const int64_t extent : shape) size *= extent;
+      for (const int64_t extent : table.shape) size *= extent;
       std::vector<int32_t>& data = memory_.emplace_back();
       const bool is_sorted = random.uniform() < 0.4;  // documents are
-      int64_t value = 0;
+      int64_t value = std::max<int64_t>(table.low, 0);
       for (int64_t i = 0; i < size; ++i) {
-        value = is_sorted ? value + (random.uniform() < 0.1 ? 1 : 0) : random.between(-2, 30);
+        value = is_sorted ? std::min(value + (random.uniform() < 0.1 ? 1 : 0), table.high)
+                          : random.between(table.low, table.high);
         data.push_back(static_cast<int32_t>(value));
       }
-      tables_.push_back({symbol.name, data.data(), IntegerType::kInt32, shape});
+      tables_.push_back({symbol.name, data.data(), IntegerType::kInt32, table.shape});
     }
   }
 }

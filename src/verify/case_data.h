@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Data for the names in the mask and the score of a case, drawn from its seed.
+// Data for the names in the mask and the score of a case, drawn from its seed: for the tables of
+// random_expression.h and for those of every rule in docs/rules.md, the latter with room for
+// positions below 97, 2 batch entries, 4 heads, blocks of 16 or more, and distances up to 15.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +16,7 @@ namespace tilewise::verify {
 // Integer tables and scalars of one case; the tables of its step point into it.
 class CaseData {
  public:
-  // Throws InvalidArgument for a table whose extents random_expression.h does not know.
+  // Throws InvalidArgument for a table of which neither knows the extents.
   CaseData(const Mask& mask, const Score& score, uint64_t seed);
   CaseData(const CaseData&) = delete;
   CaseData& operator=(const CaseData&) = delete;
@@ -23,6 +25,7 @@ class CaseData {
   struct RealTable {
     std::string name;
     std::vector<int64_t> shape;
+    bool is_at_least_zero = false;
   };
   [[nodiscard]] const std::vector<RealTable>& real_tables() const noexcept { return real_tables_; }
 

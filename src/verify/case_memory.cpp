@@ -102,9 +102,10 @@ CaseMemory::CaseMemory(const Case& c)
     t.grad_logsumexp = add("grad_logsumexp", inputs_, wide(c.dtype), {}, b, c.query_heads, n, 1);
   }
   for (const CaseData::RealTable& table : data_.real_tables()) {
-    const int64_t rows = table.shape.size() > 1 ? table.shape[0] : 1;
+    int64_t axes[4] = {1, 1, 1, 1};
+    std::copy_backward(table.shape.begin(), table.shape.end(), axes + 4);
     const auto add_table = [&](const std::string& name, std::vector<Block>& blocks) {
-      return add(name, blocks, wide(c.dtype), {}, 1, 1, rows, table.shape.back());
+      return add(name, blocks, wide(c.dtype), {}, axes[0], axes[1], axes[2], axes[3]);
     };
     t.tables.push_back({table.name, add_table(table.name, inputs_)});
     t.grad_tables.push_back({table.name, add_table("grad_" + table.name, outputs_)});
@@ -206,7 +207,13 @@ void CaseMemory::fill() {
   fill_tensor(t.value, normal(c.values == Values::kTiny ? tiny : 1));
   fill_tensor(t.grad_output, normal(1));
   if (c.has_grad_logsumexp) fill_tensor(t.grad_logsumexp, normal(1));
-  for (const NamedTensor& table : t.tables) fill_tensor(table.tensor, normal(1));
+  for (size_t i = 0; i < t.tables.size(); ++i) {
+    const bool is_at_least_zero = data_.real_tables()[i].is_at_least_zero;
+    fill_tensor(t.tables[i].tensor, [&](auto...) {
+      const double value = random.normal();
+      return is_at_least_zero ? std::abs(value) : value;
+    });
+  }
   if (c.bias != "none") {
     fill_tensor(t.bias, [&](auto...) {
       const double value = random.normal();

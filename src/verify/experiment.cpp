@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstdio>
 #include <exception>
+#include <functional>
+#include <numeric>
 
 #include "base/dtype.h"
 #include "kernels/reference/naive.h"
@@ -122,6 +124,14 @@ struct Experiment::State {
     }
   }
 
+  int64_t table_elements() const {
+    int64_t sum = 0;
+    for (const NamedTensor& table : memory.tensors().tables)
+      sum += std::accumulate(table.tensor.shape, table.tensor.shape + 4, int64_t{1},
+                             std::multiplies<>());
+    return sum;
+  }
+
   Problem problem() const {
     const Case& c = problem_case;
     Problem problem;
@@ -135,6 +145,7 @@ struct Experiment::State {
     if (c.scale > 0) problem.scale = c.scale;
     problem.has_bias = c.bias != "none";
     problem.same_bits_as_prefill = c.same_bits_as_prefill;
+    problem.max_table_elements = std::max(problem.max_table_elements, table_elements());
     return problem;
   }
 

@@ -294,6 +294,29 @@ TEST(CInterface, StructSizeCarriesOldAndNewCallers) {
   EXPECT_EQ(schedule, nullptr);
 }
 
+TEST(CInterface, UpdatesASchedule) {
+  CSetup s;
+  s.make();
+  ASSERT_EQ(tilewise_forward(s.plan, s.schedule, &s.forward, s.workspace), TILEWISE_OK);
+  const std::vector<float> whole = s.o;
+  tilewise_step shorter = s.step;
+  shorter.query_length = 5;
+  ASSERT_EQ(tilewise_schedule_update(s.plan, s.schedule, &shorter), TILEWISE_OK)
+      << tilewise_last_error();
+  EXPECT_EQ(tilewise_forward(s.plan, s.schedule, &s.forward, s.workspace),
+            TILEWISE_INVALID_ARGUMENT)
+      << "the tensors have the old length";
+  shorter.query_length = -1;
+  EXPECT_EQ(tilewise_schedule_update(s.plan, s.schedule, &shorter), TILEWISE_INVALID_ARGUMENT);
+  EXPECT_EQ(tilewise_schedule_update(s.plan, nullptr, &s.step), TILEWISE_INVALID_ARGUMENT);
+  EXPECT_EQ(tilewise_schedule_update(nullptr, s.schedule, &s.step), TILEWISE_INVALID_ARGUMENT);
+  EXPECT_EQ(tilewise_schedule_update(s.plan, s.schedule, nullptr), TILEWISE_INVALID_ARGUMENT);
+  ASSERT_EQ(tilewise_schedule_update(s.plan, s.schedule, &s.step), TILEWISE_OK);
+  s.o.assign(s.o.size(), -1);
+  ASSERT_EQ(tilewise_forward(s.plan, s.schedule, &s.forward, s.workspace), TILEWISE_OK);
+  EXPECT_EQ(s.o, whole);
+}
+
 TEST(CInterface, ErrorsBelongToTheirThread) {
   CSetup s;
   s.problem.mask = "casual";

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/plan_data.h"
+#include "support/error_of.h"
 #include "tilewise/error.h"
 
 namespace tilewise {
@@ -133,6 +134,96 @@ TEST(Schedule, TheSameStepIsMadeOnce) {
   EXPECT_NE(&plan.schedule(step_of(1, 100, 101)).data(), &first.data());
   for (int64_t length = 1; length <= 8; ++length) (void)plan.schedule(step_of(1, length, 5));
   EXPECT_NE(&plan.schedule(step_of(1, 100, 100)).data(), &first.data()) << "the cache is bounded";
+}
+
+TEST(Schedule, AnUpdateIsTheScheduleOfTheStep) {
+  Problem problem = causal_problem();
+  problem.mask = mask_from_text("doc[q] == doc[k] and q - k < window");
+  problem.score = score_from_text("s * w");
+  const Plan plan = make_plan(problem);
+  const std::vector<int32_t> two(3000, 2), three = [] {
+    std::vector<int32_t> documents;
+    for (int32_t i = 0; i < 3000; ++i) documents.push_back(i / 1000);
+    return documents;
+  }();
+  const auto with_data = [](Step step, const std::vector<int32_t>& doc, int64_t window) {
+    step.tables = {{"doc", doc.data(), IntegerType::kInt32, {3000}}};
+    step.scalars = {{"window", window}, {"w", 0.5}};
+    return step;
+  };
+  Schedule schedule = plan.schedule(with_data(step_of(1, 3000, 3000), two, 100));
+  for (const Step& step :
+       {with_data(step_of(4, 2990, 3000), three, 3000), with_data(step_of(2, 9, 2500), three, 1200),
+        with_data(step_of(1, 3000, 3000), two, 100), with_data(step_of(0, 0, 0), two, 1)}) {
+    plan.update(schedule, step);
+    const Schedule made = make_plan(problem).schedule(step);
+    EXPECT_EQ(schedule.step().kv_length, step.kv_length);
+    EXPECT_EQ(schedule.data().pairs, made.data().pairs);
+    EXPECT_EQ(schedule.data().forward_items, made.data().forward_items);
+    EXPECT_EQ(schedule.data().decodes, made.data().decodes);
+    ASSERT_EQ(schedule.data().forward_masks.size(), made.data().forward_masks.size());
+    for (size_t i = 0; i < made.data().forward_masks.size(); ++i) {
+      const MaskClass &a = schedule.data().forward_masks[i], &b = made.data().forward_masks[i];
+      ASSERT_EQ(a.by_query.rows, b.by_query.rows);
+      for (int64_t run = 0; run < b.by_query.begin[b.by_query.rows]; ++run) {
+        EXPECT_EQ(a.by_query.runs[run].first, b.by_query.runs[run].first);
+        EXPECT_EQ(a.by_query.runs[run].last, b.by_query.runs[run].last);
+        EXPECT_EQ(a.by_query.runs[run].kind, b.by_query.runs[run].kind);
+      }
+    }
+  }
+}
+
+TEST(Schedule, AnUpdateDetachesOnceAndThenStaysWhereItIs) {
+  const Plan plan = make_plan(causal_problem());
+  Schedule schedule = plan.schedule(step_of(1, 100, 100));
+  const Schedule::Data* const cached = &schedule.data();
+  plan.update(schedule, step_of(1, 1, 101));
+  const Schedule::Data* const own = &schedule.data();
+  EXPECT_NE(own, cached);
+  EXPECT_EQ(&plan.schedule(step_of(1, 100, 100)).data(), cached) << "the cache keeps its own";
+  for (int64_t length = 102; length < 120; ++length) {
+    plan.update(schedule, step_of(1, 1, length));
+    EXPECT_EQ(&schedule.data(), own);
+    EXPECT_EQ(schedule.step().kv_length, length);
+  }
+  EXPECT_EQ(&plan.schedule(step_of(1, 100, 100)).data(), cached) << "updates are not cached";
+  const Schedule copy = schedule;
+  plan.update(schedule, step_of(1, 1, 120));
+  EXPECT_EQ(copy.step().kv_length, 119);
+  EXPECT_EQ(schedule.step().kv_length, 120);
+}
+
+TEST(Schedule, AnUpdateThatFailsChangesNothing) {
+  Problem problem = causal_problem();
+  problem.mask = mask_from_text("doc[q] == doc[k]");
+  const Plan plan = make_plan(problem);
+  const std::vector<int32_t> doc(40, 1);
+  Step step = step_of(1, 30, 40);
+  step.tables = {{"doc", doc.data(), IntegerType::kInt32, {40}}};
+  Schedule schedule = plan.schedule(step);
+  for (const bool is_own : {false, true}) {  // held by the cache, then alone
+    if (is_own) plan.update(schedule, step);
+    const Schedule::Data* const before = &schedule.data();
+    Step longer = step, without = step_of(1, 30, 40), negative = step;
+    longer.kv_length = 41;
+    negative.query_length = -1;
+    for (const Step& bad : {longer, without, negative}) {
+      EXPECT_THROW(plan.update(schedule, bad), InvalidArgument);
+      EXPECT_EQ(&schedule.data(), before);
+      EXPECT_EQ(schedule.step().kv_length, 40);
+      EXPECT_EQ(schedule.data().pairs, 4 * 30 * 40);
+    }
+  }
+  const std::string error = test::error_of([&] { plan.update(schedule, step_of(1, -1, 40)); });
+  EXPECT_EQ(error.substr(0, 8), "update: ") << error;
+}
+
+TEST(Schedule, AnUpdateRefusesTheScheduleOfAnotherPlan) {
+  const Plan plan = make_plan(causal_problem()), other = make_plan(causal_problem());
+  Schedule schedule = other.schedule(step_of(1, 10, 10));
+  EXPECT_EQ(test::error_of([&] { plan.update(schedule, step_of(1, 10, 10)); }),
+            "update: schedule is of another plan, expected one made by this plan's schedule()");
 }
 
 TEST(Schedule, IsSharedSafely) {

@@ -31,6 +31,36 @@ TEST(CaseData, GivesEveryNameOnceWithItsKind) {
   EXPECT_EQ(data.real_tables()[1].shape, (std::vector<int64_t>{4, 31}));
 }
 
+TEST(CaseData, GivesTheTablesOfRules) {
+  const CaseData masks(mask_from_text("shared-prefix"), score_from_text("bucket-bias:reach=15"), 3);
+  std::vector<std::string> names;
+  for (const IntegerTable& table : step_with(masks).tables) names.push_back(table.name);
+  EXPECT_EQ(names, (std::vector<std::string>{"start", "prefix_first", "prefix_last", "bucket"}));
+  const CaseData kerple({}, score_from_text("kerple-log"), 3);
+  ASSERT_EQ(kerple.real_tables().size(), 2u);
+  EXPECT_FALSE(kerple.real_tables()[0].is_at_least_zero);
+  EXPECT_EQ(kerple.real_tables()[1].name, "rate");
+  EXPECT_TRUE(kerple.real_tables()[1].is_at_least_zero);
+  // One name, told apart by its indices.
+  const CaseData swin({}, score_from_text("window-bias:width=12"), 3);
+  EXPECT_EQ(swin.real_tables()[0].shape, (std::vector<int64_t>{4, 13, 13}));
+}
+
+TEST(CaseData, IntegersOfRulesStayInTheirRange) {
+  const Mask mask = mask_from_text("joint-text-image");
+  for (uint64_t seed = 0; seed < 20; ++seed) {  // sorted ones among them
+    const CaseData data(mask, {}, seed);
+    for (const IntegerTable& table : step_with(data).tables) {
+      const auto* values = static_cast<const int32_t*>(table.data);
+      const bool is_image = table.name == "image";
+      for (int64_t i = 0; i < (is_image ? 97 : 2 * 97); ++i) {
+        ASSERT_GE(values[i], is_image ? -1 : 0) << table.name;
+        ASSERT_LE(values[i], is_image ? 3 : 4) << table.name;
+      }
+    }
+  }
+}
+
 TEST(CaseData, DependsOnSeedAndNameOnly) {
   const Mask one = mask_from_text("doc[q % 97] > 3"),
              two = mask_from_text("step[q % 7] > 1 or doc[k % 97] > 3");
