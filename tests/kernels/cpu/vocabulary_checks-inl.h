@@ -409,6 +409,7 @@ const char* check_cold_path() {
                       of_lanes[X::kWord == 2 ? 4 : 3],
                       true,
                       true,
+                      -1,
                       of_lanes[5],
                       nullptr,
                       of_lanes[6]};
@@ -423,6 +424,7 @@ const char* check_cold_path() {
                                .bias = biased ? bias : nullptr,
                                .bits = visible.bits,
                                .to_log2 = scale,
+                               .key = 0,
                                .depth = kDepth,
                                .careful = false,
                                .vectors = X::kVectors};

@@ -51,6 +51,7 @@ struct Avx2F32 {
   TILEWISE_INLINE Vec div(Vec a, Vec b) { return _mm256_div_ps(a, b); }
   TILEWISE_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
   TILEWISE_INLINE Vec fms(Vec a, Vec b, Vec c) { return _mm256_fmsub_ps(a, b, c); }
+  TILEWISE_INLINE Vec fnma(Vec a, Vec b, Vec c) { return _mm256_fnmadd_ps(a, b, c); }
   TILEWISE_INLINE Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
   TILEWISE_INLINE Vec min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
   TILEWISE_INLINE Vec ceil(Vec x) {

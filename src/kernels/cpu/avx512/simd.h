@@ -51,6 +51,7 @@ struct Avx512F32 {
   TILEWISE_INLINE Vec div(Vec a, Vec b) { return _mm512_div_ps(a, b); }
   TILEWISE_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
   TILEWISE_INLINE Vec fms(Vec a, Vec b, Vec c) { return _mm512_fmsub_ps(a, b, c); }
+  TILEWISE_INLINE Vec fnma(Vec a, Vec b, Vec c) { return _mm512_fnmadd_ps(a, b, c); }
   TILEWISE_INLINE Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
   TILEWISE_INLINE Vec min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
   TILEWISE_INLINE Vec ceil(Vec x) {
@@ -98,6 +99,10 @@ struct Avx512F32 {
   TILEWISE_INLINE Vec reciprocal(Vec x) {
     const Vec y = _mm512_rcp14_ps(x);
     return _mm512_fmadd_ps(y, _mm512_fnmadd_ps(x, y, broadcast(1)), y);
+  }
+  // table[i], i the low five bits of each number.
+  TILEWISE_INLINE Vec look_up_32(const Real* table, Ints index) {
+    return _mm512_permutex2var_ps(load(table), (__m512i)index, load(table + 16));
   }
 
   TILEWISE_INLINE void store_p(Real* p, int row_stride, Vec first, Vec second) {

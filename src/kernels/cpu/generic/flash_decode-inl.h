@@ -366,6 +366,7 @@ bool decode_chunk(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
                              .bias = has_bias ? scratch.bias : nullptr,
                              .bits = scratch.visible->bits,
                              .to_log2 = scales.to_log2,
+                             .key = k0,
                              .depth = depth,
                              .careful = kCareful,
                              .vectors = (rows.lanes + X::kLanes - 1) / X::kLanes};

@@ -123,6 +123,7 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
                                  .bias = has_bias ? scratch.bias : nullptr,
                                  .bits = visible.bits,
                                  .to_log2 = scales.to_log2,
+                                 .key = kv.k0,
                                  .depth = words<X>(shape.head_dim),
                                  .careful = kCareful,
                                  .vectors = at.vectors};

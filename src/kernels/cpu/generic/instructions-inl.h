@@ -95,6 +95,25 @@ struct Block {
       TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
           put(out.at(i, j), f(get<uint16_t>(a.at(i, j)), get<V>(b.at(i, j)), get<V>(c.at(i, j))));
   }
+  // out = c + a b.
+  template <class F>
+  void add_product(const F& f) const {
+    const Operand out = registers[code.out], a = operand(0), b = operand(1), c = operand(2);
+    for (int i = 0; i < rows; ++i)
+      TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
+          put(out.at(i, j), f(get<Vec>(a.at(i, j)), get<Vec>(b.at(i, j)), get<Vec>(c.at(i, j))));
+  }
+  // out = d + c (a - b).
+  template <class F>
+  void add_distance(const F& f) const {
+    using U = Unsigned;
+    const Operand out = registers[code.out], a = operand(0), b = operand(1), c = operand(2),
+                  d = operand(3);
+    for (int i = 0; i < rows; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j) {
+        const auto distance = (Ints)((U)get<Ints>(a.at(i, j)) - (U)get<Ints>(b.at(i, j)));
+        put(out.at(i, j), f(I::to_real(distance), get<Vec>(c.at(i, j)), get<Vec>(d.at(i, j))));
+      }
+  }
   template <class V>
   void fill(V value) const {
     const Operand out = registers[code.out];
@@ -254,6 +273,14 @@ __attribute__((noinline)) void run_real_instruction(const Block<X, I, NV>& b) {
       const Vec f = X::broadcast(static_cast<Real>(__builtin_bit_cast(double, b.code.immediate)));
       return b.template unary<Vec>([f](Vec x) { return X::mul(x, f); });
     }
+    case ProgramOp::kAddProduct:
+      return b.add_product([](Vec x, Vec y, Vec z) { return X::fma(x, y, z); });
+    case ProgramOp::kSubProduct:
+      return b.add_product([](Vec x, Vec y, Vec z) { return X::fnma(x, y, z); });
+    case ProgramOp::kAddDistance:
+      return b.add_distance([](Vec x, Vec y, Vec z) { return X::fma(x, y, z); });
+    case ProgramOp::kSubDistance:
+      return b.add_distance([](Vec x, Vec y, Vec z) { return X::fnma(x, y, z); });
     case ProgramOp::kMinReal:  // the words give y where either is NaN
       return b.template binary<Vec>(
           [](Vec x, Vec y) { return X::select(X::unordered(x), x, X::min(x, y)); });
@@ -270,8 +297,12 @@ __attribute__((noinline)) void run_real_instruction(const Block<X, I, NV>& b) {
       return b.template unary<Vec>([](Vec x) { return exp_real<X>(x); });
     case ProgramOp::kLog:
       return b.template unary<Vec>([](Vec x) { return log_real<X>(x); });
-    case ProgramOp::kTanh:
-      return b.template unary<Vec>([](Vec x) { return tanh_real<X>(x); });
+    case ProgramOp::kTanh: {
+      const Vec in = X::broadcast(static_cast<Real>(__builtin_bit_cast(double, b.code.immediate)));
+      const Vec out = X::broadcast(static_cast<Real>(__builtin_bit_cast(double, b.code.factor)));
+      return b.template unary<Vec>(
+          [in, out](Vec x) { return X::mul(out, tanh_real<X>(X::mul(in, x))); });
+    }
     case ProgramOp::kSqrt:
       return b.template unary<Vec>([](Vec x) { return X::sqrt(x); });
     case ProgramOp::kWhereReal:

@@ -65,6 +65,7 @@ struct Scalar {
   TILEWISE_INLINE Vec div(Vec a, Vec b) { return a / b; }
   TILEWISE_INLINE Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }  // may round twice
   TILEWISE_INLINE Vec fms(Vec a, Vec b, Vec c) { return a * b - c; }
+  TILEWISE_INLINE Vec fnma(Vec a, Vec b, Vec c) { return c - a * b; }
   // The second operand where either is NaN (as x86 does): max(bound, x) keeps a NaN of x.
   TILEWISE_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
   TILEWISE_INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
