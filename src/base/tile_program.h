@@ -36,6 +36,8 @@ enum class ProgramOp : uint8_t {
   kNegInt,
   kFloorDiv,
   kMod,
+  kFloorDivConstant,  // by the immediate, which is positive
+  kModConstant,
   kShiftRight,  // by the immediate: floor division by a power of two
   kBitAnd,      // with the immediate: modulo a power of two
   // Real.

@@ -200,13 +200,11 @@ class Compiler {
     return values_.symbols[static_cast<size_t>(n.immediate)];
   }
 
-  // A divisor that is a power of two.
-  [[nodiscard]] std::optional<int64_t> power_of_two(const Node& n) const {
+  // A positive divisor that is known now.
+  [[nodiscard]] std::optional<int64_t> divisor(const Node& n) const {
     if (n.op != Op::kFloorDiv && n.op != Op::kMod) return std::nullopt;
-    const std::optional<int64_t> divisor = integer(node(n.operand[1]));
-    if (!divisor || *divisor <= 0 || !std::has_single_bit(static_cast<uint64_t>(*divisor)))
-      return std::nullopt;
-    return divisor;
+    const std::optional<int64_t> value = integer(node(n.operand[1]));
+    return value && *value > 0 ? value : std::nullopt;
   }
   // A real constant that the other operand is multiplied with, and which operand that is. Division
   // by a constant becomes a product: one more rounding, many times as fast.
@@ -242,14 +240,7 @@ class Compiler {
   [[nodiscard]] Form form_of(const Node& n) const {
     int other = 0;
     if (n.count == 0) return leaf(n);
-    if (const auto divisor = power_of_two(n)) {
-      const bool divides = n.op == Op::kFloorDiv;
-      return {divides ? ProgramOp::kShiftRight : ProgramOp::kBitAnd,
-              1,
-              {n.operand[0], -1, -1, -1},
-              divides ? std::countr_zero(static_cast<uint64_t>(*divisor)) : *divisor - 1,
-              0};
-    }
+    if (const auto value = divisor(n)) return division(n, *value);
     if (n.op == Op::kTanh) return tanh(n, 1);
     if (const auto constant = factor(n, other)) {
       const Node& of = node(n.operand[other]);
@@ -259,6 +250,18 @@ class Compiler {
     if (const auto sum = sum_with_product(n)) return *sum;
     Form form{op_of(n, node(n.operand[0]).type), n.count, {}, n.immediate, 0};
     std::copy(n.operand, n.operand + kMaxOperands, form.operand);
+    return form;
+  }
+  [[nodiscard]] static Form division(const Node& n, int64_t divisor) {
+    const bool divides = n.op == Op::kFloorDiv;
+    Form form{divides ? ProgramOp::kFloorDivConstant : ProgramOp::kModConstant,
+              1,
+              {n.operand[0], -1, -1, -1},
+              divisor,
+              0};
+    if (!std::has_single_bit(static_cast<uint64_t>(divisor))) return form;
+    form.op = divides ? ProgramOp::kShiftRight : ProgramOp::kBitAnd;
+    form.immediate = divides ? std::countr_zero(static_cast<uint64_t>(divisor)) : divisor - 1;
     return form;
   }
   [[nodiscard]] Form leaf(const Node& n) const {

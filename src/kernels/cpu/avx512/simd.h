@@ -92,6 +92,12 @@ struct Avx512F32 {
   TILEWISE_INLINE Ints int_select(uint32_t bits, Ints a, Ints b) {
     return (Ints)_mm512_mask_blend_epi32(lanes(bits), (__m512i)b, (__m512i)a);
   }
+  TILEWISE_INLINE Ints gather_ints(const int32_t* p, Ints index) {
+    return (Ints)_mm512_i32gather_epi32((__m512i)index, p, 4);
+  }
+  TILEWISE_INLINE Vec gather_reals(const float* p, Ints index) {
+    return _mm512_i32gather_ps((__m512i)index, p, 4);
+  }
   TILEWISE_INLINE Vec to_real(Ints x) { return _mm512_cvtepi32_ps((__m512i)x); }
   TILEWISE_INLINE uint32_t bits(Mask m) { return m; }
   TILEWISE_INLINE Vec sqrt(Vec x) { return _mm512_sqrt_ps(x); }

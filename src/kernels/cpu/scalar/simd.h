@@ -134,6 +134,16 @@ struct Scalar {
     for (int i = 0; i < kLanes; ++i) r[i] = bits >> i & 1 ? a[i] : b[i];
     return r;
   }
+  TILEWISE_INLINE Ints gather_ints(const int32_t* p, Ints index) {
+    Ints r;
+    for (int i = 0; i < kLanes; ++i) r[i] = p[index[i]];
+    return r;
+  }
+  TILEWISE_INLINE Vec gather_reals(const float* p, Ints index) {
+    Vec r;
+    for (int i = 0; i < kLanes; ++i) r[i] = p[index[i]];
+    return r;
+  }
   TILEWISE_INLINE Vec to_real(Ints x) { return __builtin_convertvector(x, Vec); }
   TILEWISE_INLINE uint32_t bits(Mask m) { return bits_of_lanes(m); }
   template <class Lanes>
