@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The forward for few queries against many keys, where reading K and V is all that costs. Three
-// things differ from flash_forward-inl.h:
+// Few queries: reading K and V is all that costs. Three things differ from flash_forward-inl.h:
 //
 // - Rows are the queries of all query heads that share a key head, so K and V are read once for
 //   all of them: row r is query r % query_length of head r / query_length of the group.
