@@ -36,6 +36,8 @@ enum class ProgramOp : uint8_t {
   kNegInt,
   kFloorDiv,
   kMod,
+  kFloorDivConstant,  // by the immediate, which is positive
+  kModConstant,
   kShiftRight,  // by the immediate: floor division by a power of two
   kBitAnd,      // with the immediate: modulo a power of two
   // Real.
@@ -43,6 +45,11 @@ enum class ProgramOp : uint8_t {
   kSubReal,
   kMulReal,
   kMulConstant,  // with the immediate, the bits of a double
+  // Rounded once, where the instruction set has such a product.
+  kAddProduct,   // c + a b
+  kSubProduct,   // c - a b
+  kAddDistance,  // d + c * to_real(a - b) of ints a, b
+  kSubDistance,  // d - c * to_real(a - b)
   kMinReal,
   kMaxReal,
   kAbsReal,
@@ -50,7 +57,7 @@ enum class ProgramOp : uint8_t {
   kDiv,
   kExp,
   kLog,
-  kTanh,
+  kTanh,  // factor * tanh(immediate * a); both are bits of doubles
   kSqrt,
   kToReal,
   // Bool.
@@ -80,6 +87,7 @@ struct ProgramInstruction {
   int16_t out;
   int16_t operand[4];
   int64_t immediate;
+  int64_t factor;
 };
 
 struct ProgramRegister {

@@ -122,17 +122,28 @@ class Compiler {
   int16_t register_of(int32_t index) const { return register_[static_cast<size_t>(index)]; }
   int stage_of(int32_t index) const { return stage_[static_cast<size_t>(index)]; }
 
-  // Which nodes are needed, their stages, their last readers, and what later stages read.
+  // How many nodes of the expressions read each node; an output is read by the caller too.
+  void count_readers() {
+    readers_.assign(graph_.nodes().size(), 0);
+    for (const int32_t root : roots_) ++readers_[static_cast<size_t>(root)];
+    for (size_t i = readers_.size(); i-- > 0;) {
+      const Node& n = graph_.nodes()[i];
+      for (int o = 0; readers_[i] > 0 && o < n.count; ++o)
+        ++readers_[static_cast<size_t>(n.operand[o])];
+    }
+  }
+
+  // Which nodes are needed, their forms and stages, their last readers, and what later stages read.
   void analyse() {
     const size_t count = graph_.nodes().size();
+    count_readers();
+    forms_.resize(count);
     is_used_.assign(count, false);
     for (const int32_t root : roots_) is_used_[static_cast<size_t>(root)] = true;
     for (size_t i = count; i-- > 0;) {
       if (!is_used_[i]) continue;
-      const Node& n = graph_.nodes()[i];
-      const Operands read = operands_of(n);
-      for (int o = read.begin; o < read.end; ++o)
-        is_used_[static_cast<size_t>(n.operand[o])] = true;
+      const Form& form = forms_[i] = form_of(graph_.nodes()[i]);
+      for (int o = 0; o < form.count; ++o) is_used_[static_cast<size_t>(form.operand[o])] = true;
     }
     stage_.assign(count, 0);
     last_reader_.assign(count, -1);
@@ -142,10 +153,10 @@ class Compiler {
       if (!is_used_[i]) continue;
       const Node& n = graph_.nodes()[i];
       if (n.op == Op::kVariable) stage_[i] = stage_of_variable(static_cast<Variable>(n.immediate));
-      const Operands read = operands_of(n);
-      for (int o = read.begin; o < read.end; ++o) stage_[i] |= stage_of(n.operand[o]);
-      for (int o = read.begin; o < read.end; ++o) {
-        const auto operand = static_cast<size_t>(n.operand[o]);
+      const Form& form = forms_[i];
+      for (int o = 0; o < form.count; ++o) stage_[i] |= stage_of(form.operand[o]);
+      for (int o = 0; o < form.count; ++o) {
+        const auto operand = static_cast<size_t>(form.operand[o]);
         last_reader_[operand] = static_cast<int32_t>(i);
         if (stage_[operand] != stage_[i]) is_spread_[operand] = true;
       }
@@ -189,13 +200,11 @@ class Compiler {
     return values_.symbols[static_cast<size_t>(n.immediate)];
   }
 
-  // A divisor that is a power of two.
-  [[nodiscard]] std::optional<int64_t> power_of_two(const Node& n) const {
+  // A positive divisor that is known now.
+  [[nodiscard]] std::optional<int64_t> divisor(const Node& n) const {
     if (n.op != Op::kFloorDiv && n.op != Op::kMod) return std::nullopt;
-    const std::optional<int64_t> divisor = integer(node(n.operand[1]));
-    if (!divisor || *divisor <= 0 || !std::has_single_bit(static_cast<uint64_t>(*divisor)))
-      return std::nullopt;
-    return divisor;
+    const std::optional<int64_t> value = integer(node(n.operand[1]));
+    return value && *value > 0 ? value : std::nullopt;
   }
   // A real constant that the other operand is multiplied with, and which operand that is. Division
   // by a constant becomes a product: one more rounding, many times as fast.
@@ -215,70 +224,117 @@ class Compiler {
     }
     return value;
   }
-  // Operands [begin, end) are read; others become part of the instruction.
-  struct Operands {
-    int begin, end;
+
+  // What the instruction of a node is, and which nodes it reads. A form takes nodes in only where
+  // rounding stays the same or where it does so for that node in every program: forward, decode and
+  // backward must agree on the bits of a score.
+  struct Form {
+    ProgramOp op{};
+    int count = 0;
+    int32_t operand[kMaxOperands] = {-1, -1, -1, -1};
+    int64_t immediate = 0;
+    int64_t factor = 0;
   };
-  [[nodiscard]] Operands operands_of(const Node& n) const {
+  static int64_t bits(double x) { return std::bit_cast<int64_t>(x); }
+
+  [[nodiscard]] Form form_of(const Node& n) const {
     int other = 0;
-    if (power_of_two(n)) return {0, 1};
-    if (factor(n, other)) return {other, other + 1};
-    return {0, n.count};
+    if (n.count == 0) return leaf(n);
+    if (const auto value = divisor(n)) return division(n, *value);
+    if (n.op == Op::kTanh) return tanh(n, 1);
+    if (const auto constant = factor(n, other)) {
+      const Node& of = node(n.operand[other]);
+      if (of.op == Op::kTanh && is_read_once(n.operand[other])) return tanh(of, *constant);
+      return {ProgramOp::kMulConstant, 1, {n.operand[other], -1, -1, -1}, bits(*constant), 0};
+    }
+    if (const auto sum = sum_with_product(n)) return *sum;
+    Form form{op_of(n, node(n.operand[0]).type), n.count, {}, n.immediate, 0};
+    std::copy(n.operand, n.operand + kMaxOperands, form.operand);
+    return form;
+  }
+  [[nodiscard]] static Form division(const Node& n, int64_t divisor) {
+    const bool divides = n.op == Op::kFloorDiv;
+    Form form{divides ? ProgramOp::kFloorDivConstant : ProgramOp::kModConstant,
+              1,
+              {n.operand[0], -1, -1, -1},
+              divisor,
+              0};
+    if (!std::has_single_bit(static_cast<uint64_t>(divisor))) return form;
+    form.op = divides ? ProgramOp::kShiftRight : ProgramOp::kBitAnd;
+    form.immediate = divides ? std::countr_zero(static_cast<uint64_t>(divisor)) : divisor - 1;
+    return form;
+  }
+  [[nodiscard]] Form leaf(const Node& n) const {
+    if (const std::optional<int64_t> known = integer(n))
+      return {ProgramOp::kIntConstant, 0, {}, *known, 0};
+    if (const std::optional<double> known = real(n))
+      return {ProgramOp::kRealConstant, 0, {}, bits(*known), 0};
+    if (n.op == Op::kConst) return {ProgramOp::kBoolConstant, 0, {}, n.immediate, 0};
+    return {n.is(Variable::kBatch)   ? ProgramOp::kBatch
+            : n.is(Variable::kHead)  ? ProgramOp::kHead
+            : n.is(Variable::kQuery) ? ProgramOp::kQuery
+                                     : ProgramOp::kKey,
+            0,
+            {},
+            0,
+            0};
+  }
+  // outer * tanh, with the factor of its argument.
+  [[nodiscard]] Form tanh(const Node& n, double outer) const {
+    int other = 0;
+    const int32_t argument = n.operand[0];
+    const auto inner = factor(node(argument), other);
+    if (!inner || !is_read_once(argument))
+      return {ProgramOp::kTanh, 1, {argument, -1, -1, -1}, bits(1), bits(outer)};
+    return {ProgramOp::kTanh,
+            1,
+            {node(argument).operand[other], -1, -1, -1},
+            bits(*inner),
+            bits(outer)};
+  }
+  // A sum or difference that takes in the product on its right, or that of a sum on its left.
+  [[nodiscard]] std::optional<Form> sum_with_product(const Node& n) const {
+    if (n.type != Type::kReal || (n.op != Op::kAdd && n.op != Op::kSub)) return std::nullopt;
+    int at = 1;
+    if (node(n.operand[1]).op != Op::kMul && n.op == Op::kAdd) at = 0;
+    const Node& product = node(n.operand[at]);
+    if (product.op != Op::kMul) return std::nullopt;
+    const bool adds = n.op == Op::kAdd;
+    const int32_t rest = n.operand[1 - at];
+    for (int side = 0; side < 2; ++side) {
+      const Node& x = node(product.operand[side]);
+      if (x.op != Op::kToReal || node(x.operand[0]).op != Op::kSub) continue;
+      const Node& distance = node(x.operand[0]);
+      return Form{adds ? ProgramOp::kAddDistance : ProgramOp::kSubDistance,
+                  4,
+                  {distance.operand[0], distance.operand[1], product.operand[1 - side], rest},
+                  0,
+                  0};
+    }
+    return Form{adds ? ProgramOp::kAddProduct : ProgramOp::kSubProduct,
+                3,
+                {product.operand[0], product.operand[1], rest, -1},
+                0,
+                0};
+  }
+  [[nodiscard]] bool is_read_once(int32_t index) const {
+    return readers_[static_cast<size_t>(index)] == 1;
   }
 
   void emit(int32_t index) {
     const Node& n = node(index);
-    ProgramInstruction instruction{};
     if (n.is(Variable::kScore)) {
       program_.score = register_[static_cast<size_t>(index)] = new_register(index, false);
       return;
     }
-    if (n.count == 0) {
-      set_leaf(n, instruction);
-    } else {
-      set_operator(n, instruction);
-    }
-    for (int o = 0; o < n.count; ++o) release(n.operand[o], index);
+    const Form& form = forms_[static_cast<size_t>(index)];
+    ProgramInstruction instruction{
+        form.op, static_cast<uint8_t>(form.count), 0, {}, form.immediate, form.factor};
+    if (n.op == Op::kLookup) instruction.immediate = table_of(n);
+    for (int o = 0; o < form.count; ++o) instruction.operand[o] = register_of(form.operand[o]);
+    for (int o = 0; o < form.count; ++o) release(form.operand[o], index);
     instruction.out = register_[static_cast<size_t>(index)] = new_register(index, true);
     program_.code.push_back(instruction);
-  }
-
-  void set_leaf(const Node& n, ProgramInstruction& instruction) const {
-    if (const std::optional<int64_t> known = integer(n)) {
-      instruction.op = ProgramOp::kIntConstant;
-      instruction.immediate = *known;
-    } else if (const std::optional<double> known = real(n)) {
-      instruction.op = ProgramOp::kRealConstant;
-      instruction.immediate = std::bit_cast<int64_t>(*known);
-    } else if (n.op == Op::kConst) {
-      instruction.op = ProgramOp::kBoolConstant;
-      instruction.immediate = n.immediate;
-    } else {
-      instruction.op = n.is(Variable::kBatch)   ? ProgramOp::kBatch
-                       : n.is(Variable::kHead)  ? ProgramOp::kHead
-                       : n.is(Variable::kQuery) ? ProgramOp::kQuery
-                                                : ProgramOp::kKey;
-    }
-  }
-
-  void set_operator(const Node& n, ProgramInstruction& instruction) {
-    int other = 0;
-    instruction.count = n.count;
-    for (int o = 0; o < n.count; ++o) instruction.operand[o] = register_of(n.operand[o]);
-    if (const auto divisor = power_of_two(n)) {
-      instruction.count = 1;
-      instruction.op = n.op == Op::kFloorDiv ? ProgramOp::kShiftRight : ProgramOp::kBitAnd;
-      instruction.immediate =
-          n.op == Op::kFloorDiv ? std::countr_zero(static_cast<uint64_t>(*divisor)) : *divisor - 1;
-    } else if (const auto constant = factor(n, other)) {
-      instruction.count = 1;
-      instruction.op = ProgramOp::kMulConstant;
-      instruction.operand[0] = register_of(n.operand[other]);
-      instruction.immediate = std::bit_cast<int64_t>(*constant);
-    } else {
-      instruction.op = op_of(n, node(n.operand[0]).type);
-      if (n.op == Op::kLookup) instruction.immediate = table_of(n);
-    }
   }
 
   // The table of a lookup, added where it is new.
@@ -338,6 +394,8 @@ class Compiler {
   const Values& values_;
   const BytecodeOptions& options_;
   ProgramStorage program_;
+  std::vector<int32_t> readers_;
+  std::vector<Form> forms_;
   std::vector<bool> is_used_;
   std::vector<int> stage_;            // bits
   std::vector<int32_t> last_reader_;  // in its own stage, unless is_spread_

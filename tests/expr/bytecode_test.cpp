@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <memory>
 
 #include "tilewise/error.h"
@@ -88,6 +89,8 @@ TEST_F(Bytecode, PowersOfTwoAreShiftsAlsoAsScalarsAndLengths) {
   EXPECT_TRUE(has(program, ProgramOp::kBitAnd));
   EXPECT_EQ(count(program, ProgramStage::kUniform), 0);  // the divisors are gone
   values_.symbols[0].integer = 12;
+  EXPECT_TRUE(has(compile_root(root), ProgramOp::kFloorDivConstant));
+  values_.symbols[0].integer = -12;
   EXPECT_TRUE(has(compile_root(root), ProgramOp::kFloorDiv));
 }
 
@@ -105,6 +108,48 @@ TEST_F(Bytecode, ConstantFactorsAreImmediate) {
         has(compile_root(graph_.binary(Op::kDiv, s_, graph_.constant(divisor))), ProgramOp::kDiv))
         << divisor;
   }
+}
+
+TEST_F(Bytecode, SumsTakeInAProduct) {
+  const int32_t x = graph_.scalar("x", Type::kReal);
+  const int32_t product = graph_.binary(Op::kMul, s_, s_);
+  for (const Op op : {Op::kAdd, Op::kSub}) {
+    const ProgramStorage right = compile_root(graph_.binary(op, x, product));
+    ASSERT_EQ(right.code.size(), 2U);  // x, the sum
+    EXPECT_EQ(right.code[1].op, op == Op::kAdd ? ProgramOp::kAddProduct : ProgramOp::kSubProduct);
+  }
+  EXPECT_TRUE(has(compile_root(graph_.binary(Op::kAdd, product, x)), ProgramOp::kAddProduct));
+  EXPECT_TRUE(has(compile_root(graph_.binary(Op::kSub, product, x)), ProgramOp::kSubReal));
+  const int32_t distance = graph_.unary(Op::kToReal, graph_.binary(Op::kSub, q_, k_));
+  const ProgramStorage slope = compile_root(
+      graph_.binary(Op::kSub, s_, graph_.binary(Op::kMul, graph_.constant(0.5), distance)));
+  EXPECT_EQ(count(slope, ProgramStage::kPair), 1);
+  EXPECT_EQ(slope.code.back().op, ProgramOp::kSubDistance);
+}
+
+// The backward reads more of the same graph, and must round the score as the forward does.
+TEST_F(Bytecode, SumsTakeInAProductThatOthersReadToo) {
+  const int32_t product = graph_.binary(Op::kMul, s_, s_);
+  const int32_t sum = graph_.binary(Op::kAdd, s_, product);
+  const ProgramStorage both = compile(graph_, {sum, product}, values_, {.is_narrow = true});
+  EXPECT_TRUE(has(both, ProgramOp::kAddProduct));
+  EXPECT_TRUE(has(both, ProgramOp::kMulReal));
+}
+
+TEST_F(Bytecode, TanhTakesInFactorsThatNobodyElseReads) {
+  const int32_t inner = graph_.binary(Op::kDiv, s_, graph_.constant(20.0));
+  const int32_t tanh = graph_.unary(Op::kTanh, inner);
+  const int32_t capped = graph_.binary(Op::kMul, graph_.constant(20.0), tanh);
+  const ProgramStorage alone = compile_root(capped);
+  ASSERT_EQ(alone.code.size(), 1U);
+  EXPECT_EQ(alone.code[0].op, ProgramOp::kTanh);
+  EXPECT_EQ(std::bit_cast<double>(alone.code[0].immediate), 1 / 20.0);
+  EXPECT_EQ(std::bit_cast<double>(alone.code[0].factor), 20.0);
+  const ProgramStorage shared =
+      compile(graph_, {capped, tanh, inner}, values_, {.is_narrow = true});
+  ASSERT_EQ(shared.code.size(), 3U);  // the argument, tanh, times 20
+  EXPECT_EQ(std::bit_cast<double>(shared.code[1].immediate), 1.0);
+  EXPECT_EQ(std::bit_cast<double>(shared.code[1].factor), 1.0);
 }
 
 TEST_F(Bytecode, ScoresHaveNoMemory) {

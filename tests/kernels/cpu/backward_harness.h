@@ -69,12 +69,15 @@ inline void walk(const Kernel& kernel, const BackwardLaunch& args, int threads, 
   for (auto& worker : workers) worker.join();
 }
 
-// Output and logsumexp, as the backward gets them. masks: null for the band of the case.
-inline void run_forward(const Kernel& kernel, Data& data, const TestMasks* masks = nullptr) {
+// Output and logsumexp, as the backward gets them. masks: null for the band of the case. key_tile:
+// 0 for that of the model.
+inline void run_forward(const Kernel& kernel, Data& data, const TestMasks* masks = nullptr,
+                        int64_t key_tile = 0) {
   const Case& c = data.c;
   ForwardLaunch args{};
   args.shape = {c.batch, c.query_heads, c.kv_heads, c.queries, c.keys, c.head_dim, c.value_dim};
   args.geometry = model_geometry(kernel, c.head_dim, c.value_dim, Machine{});
+  if (key_tile) args.geometry.key_tile = key_tile;
   const reference::Inputs in = data.inputs();
   args.scale = static_cast<float>(in.scale);
   args.scale_f64 = in.scale;

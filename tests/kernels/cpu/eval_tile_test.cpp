@@ -325,7 +325,7 @@ TEST_P(EvalTile, FloorDivisionIsExactInAllOf32Bits) {
   const int32_t q = g.variable(Variable::kQuery), k = g.variable(Variable::kKey);
   const int32_t a = g.lookup("t1", Type::kInt, &q, 1);
   std::vector<int32_t> roots;
-  for (int64_t divisor : {3, 7, 641, -5, 46341, INT32_MAX, INT32_MIN})
+  for (int64_t divisor : {1, 3, 7, 641, -5, 46341, 16777219, INT32_MAX, INT32_MIN})
     for (Op op : {Op::kFloorDiv, Op::kMod}) roots.push_back(g.binary(op, a, g.constant(divisor)));
   // A divisor that differs from pair to pair; -1 would leave 32 bits.
   const int32_t d = g.binary(Op::kMax, g.lookup("t1", Type::kInt, &k, 1), g.constant(int64_t{1}));
@@ -359,6 +359,54 @@ TEST_P(EvalTile, WideIntsWrapAndKeepAllBits) {
     tile.query = (int64_t{1} << 33) + n;
     expect_values(data, roots, {.is_narrow = false}, tile, "case " + std::to_string(n));
     if (HasFatalFailure()) return;
+  }
+}
+
+// Lanes that read one element, elements side by side in either order, and any others; also of
+// tables whose axes run backwards or whose elements are far apart.
+TEST_P(EvalTile, LookupsOfEveryPattern) {
+  Random random(11);
+  Data data(random);
+  Graph& g = *data.graph;
+  auto table = std::make_shared<IntTable>();
+  table->shape = {3000};
+  for (int64_t i = 0; i < 3000; ++i)
+    table->data.push_back(static_cast<int32_t>(random.between(-99, 99)));
+  data.values.symbols[2].table = table;  // t1
+  std::vector<float> reals(9000);
+  for (float& x : reals) x = static_cast<float>(random.between(-99, 99));
+  const int32_t q = g.variable(Variable::kQuery), k = g.variable(Variable::kKey);
+  const int32_t middle = g.constant(int64_t{1500});
+  const int32_t up = g.binary(Op::kAdd, g.binary(Op::kSub, k, q), middle);
+  const int32_t down = g.binary(Op::kSub, middle, g.binary(Op::kAdd, q, k));
+  const int32_t block = g.binary(Op::kFloorDiv, g.binary(Op::kAdd, q, k), g.constant(int64_t{64}));
+  const int32_t clamped = g.binary(Op::kMin, up, middle);
+  std::vector<int32_t> roots;
+  for (const int32_t index : {up, down, block, clamped}) {
+    const int32_t looked_up = g.lookup("t1", Type::kInt, &index, 1);
+    const int32_t pair[] = {looked_up, index};
+    roots.insert(roots.end(), {looked_up, g.lookup("r1", Type::kReal, &index, 1),
+                               g.lookup("r2", Type::kReal, pair, 2)});
+  }
+  // Elements beyond 2^30 exist nowhere: only index 0 of that axis is read.
+  for (const int64_t far : {int64_t{2}, int64_t{1} << 40}) {
+    for (const int64_t step : {1, -1, 2}) {
+      data.tensors[6] = {
+          reals.data() + (step < 0 ? 2999 : 0), DType::kFloat32, {1, 1, 1, 3000}, {0, 0, 0, step}};
+      data.tensors[7] = {reals.data(),
+                         DType::kFloat32,
+                         {1, 1, far == 2 ? 2 : 1, 3000},
+                         {0, 0, far, step < 0 ? 2 : 1}};
+      data.values.symbols[6].real_table = data.tensors[6];
+      data.values.symbols[7].real_table = data.tensors[7];
+      for (int n = 0; n < 3; ++n) {
+        ProgramTile tile = random_tile(random);
+        for (const bool is_narrow : {false, true})
+          expect_values(data, roots, {.is_narrow = is_narrow}, tile,
+                        "step " + std::to_string(step));
+        if (HasFatalFailure()) return;
+      }
+    }
   }
 }
 

@@ -65,6 +65,31 @@ struct Hiding {
   }
 };
 
+// s + k / 16: the maximum grows by 6 (in powers of two) every 64 keys. Odd queries see
+// `kKeysOfOdd`.
+template <int kKeysOfOdd>
+struct Growing {
+  template <class Real>
+  static Real value(Real s, int64_t, int64_t q, int64_t k) {
+    if (q % 2 == 1 && k >= kKeysOfOdd) return -std::numeric_limits<Real>::infinity();
+    return s + static_cast<Real>(k) / 16;
+  }
+  template <class Real>
+  static Real derivative(Real, int64_t, int64_t, int64_t) {
+    return 1;
+  }
+  static std::vector<int32_t> roots(Graph& g) {
+    const int32_t q = g.variable(Variable::kQuery), k = g.variable(Variable::kKey);
+    const int32_t is_odd =
+        g.binary(Op::kEqual, g.binary(Op::kMod, q, g.constant(int64_t{2})), g.constant(int64_t{1}));
+    const int32_t is_late = g.binary(Op::kLessEqual, g.constant(int64_t{kKeysOfOdd}), k);
+    const int32_t slope = g.binary(Op::kMul, g.constant(0.0625), g.unary(Op::kToReal, k));
+    return {g.where(g.binary(Op::kAnd, is_odd, is_late), g.constant(-kInf),
+                    g.binary(Op::kAdd, g.variable(Variable::kScore), slope)),
+            g.constant(1.0)};
+  }
+};
+
 class Scores : public testing::TestWithParam<Named> {
  protected:
   const Kernel& kernel() const {
@@ -87,7 +112,7 @@ class Scores : public testing::TestWithParam<Named> {
         [&](int64_t q, int64_t k) { return pairs[static_cast<size_t>(q * data.c.keys + k)]; });
   }
   template <class Score>
-  void check(const Case& c, const TestMask& mask) {
+  void check(const Case& c, const TestMask& mask, bool only_forward = false) {
     SCOPED_TRACE(testing::PrintToString(c));
     Data data(c, GetParam().dtype);
     const TestMasks both = masks<Score>({mask});
@@ -98,6 +123,7 @@ class Scores : public testing::TestWithParam<Named> {
         is_double ? attention<double, Score>(data, mask) : attention<float, Score>(data, mask);
     expect_near("O", data.o, exact.output, naive.output);
     expect_near("LSE", data.lse, exact.logsumexp, naive.logsumexp);
+    if (only_forward) return;
     Results results(data);
     run_backward(kernel(), data, {.threads = 2}, results, &both);
     expect_near("dQ", results.dq, exact.dq, naive.dq);
@@ -133,6 +159,35 @@ TEST_P(Scores, WithinTheErrorOfNaive) {
     check<SoftcapWithSlopes>(c, {});
     check<SoftcapWithSlopes>(c, causal_mask());
     check<Hiding>(c, {});
+  }
+}
+
+const Case kGrowing = {.queries = 70, .keys = 900, .head_dim = 16, .value_dim = 24};
+
+// The backward rounds a logsumexp of 56, where the naive one subtracts the maximum first.
+TEST_P(Scores, GrowingWithinTheErrorOfNaive) {
+  check<Growing<900>>(kGrowing, {}, true);
+  check<Growing<300>>(kGrowing, causal_mask(500), true);
+}
+
+// m follows the sums where 64 keys end, wherever tiles do.
+TEST_P(Scores, BitsOfGrowingScoresDoNotDependOnTilesOrNeighbours) {
+  const TestMasks all = masks<Growing<900>>({{}}), some = masks<Growing<300>>({{}});
+  Data model(kGrowing, GetParam().dtype), odd(kGrowing, GetParam().dtype);
+  run_forward(kernel(), model, &all);
+  for (const int64_t key_tile : {32, 96, 160, 256}) {
+    Data data(kGrowing, GetParam().dtype);
+    run_forward(kernel(), data, &all, key_tile);
+    EXPECT_EQ(data.o.bytes(), model.o.bytes()) << key_tile;
+    EXPECT_EQ(data.lse.bytes(), model.lse.bytes()) << key_tile;
+  }
+  run_forward(kernel(), odd, &some);
+  const std::vector<double> o = odd.o.values(), lse = odd.lse.values();
+  const std::vector<double> model_o = model.o.values(), model_lse = model.lse.values();
+  for (size_t q = 0; q < static_cast<size_t>(kGrowing.queries); q += 2) {
+    EXPECT_EQ(lse[q], model_lse[q]) << q;
+    const auto dim = static_cast<size_t>(kGrowing.value_dim);
+    for (size_t d = 0; d < dim; ++d) EXPECT_EQ(o[q * dim + d], model_o[q * dim + d]) << q;
   }
 }
 

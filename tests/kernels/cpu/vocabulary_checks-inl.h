@@ -65,6 +65,9 @@ const char* check_operations() {
       if ((wrong = each("fms", X::fms(x, y, X::broadcast(2)),
                         [](Real p, Real q) { return p * q - 2; })))
         return wrong;
+      if ((wrong = each("fnma", X::fnma(x, y, X::broadcast(2)),
+                        [](Real p, Real q) { return 2 - p * q; })))
+        return wrong;
       if ((wrong = each("less", X::select(X::less(x, y), X::broadcast(1), X::broadcast(0)),
                         [](Real p, Real q) { return Real(p < q); })))
         return wrong;
@@ -110,6 +113,26 @@ const char* check_operations() {
       CHECK((equal >> i & 1) == uint32_t{a[i] == b[i]}, "int_equal(%d, %d)", a[i], b[i]);
       CHECK(r[i] == (bits >> i & 1 ? a[i] : b[i]), "int_select lane %d", i);
       CHECK(real[i] == Real(a[i]), "to_real(%d) = %g", a[i], double(real[i]));
+    }
+    int32_t ints[40], at[L], gathered[L];
+    float reals[40];
+    for (int i = 0; i < 40; ++i) {
+      ints[i] = static_cast<int32_t>(random.between(INT32_MIN, INT32_MAX));
+      reals[i] = static_cast<float>(random.normal());
+    }
+    for (int i = 0; i < L; ++i) at[i] = static_cast<int32_t>(random.between(-20, 19));
+    typename X::Ints index;
+    std::memcpy(&index, at, sizeof at);
+    const typename X::Ints found = X::gather_ints(ints + 20, index);
+    std::memcpy(gathered, &found, sizeof gathered);
+    X::store(real, X::gather_reals(reals + 20, index));
+    for (int i = 0; i < L; ++i) {
+      CHECK(gathered[i] == ints[20 + at[i]], "gather_ints lane %d", i);
+      CHECK(real[i] == Real(reals[20 + at[i]]), "gather_reals lane %d", i);
+    }
+    if constexpr (kPermutesTables<X>) {
+      X::store(real, X::look_up_32(reals, index));
+      for (int i = 0; i < L; ++i) CHECK(real[i] == reals[at[i] & 31], "look_up_32 lane %d", i);
     }
     CHECK(X::bits(X::lanes(bits)) == bits, "bits(lanes(%x))", bits);
     CHECK(less >> L == 0 && equal >> L == 0, "bits beyond the lanes");
@@ -308,9 +331,7 @@ const char* check_packing() {
     for (int64_t l = 0; l < kWidth<X>; ++l)
       for (int64_t c = 0; c < dim; ++c) {
         const char* word = reinterpret_cast<const char*>(buffer + c / X::kWord * kWidth<X> + l);
-        const double factor = X::kWord == 1 ? 2 : 1;
-        CHECK(element_of_words<X>(word, c % X::kWord) ==
-                  (l < lanes ? factor * s.at(first + l, c) : 0),
+        CHECK(element_of_words<X>(word, c % X::kWord) == (l < lanes ? 2 * s.at(first + l, c) : 0),
               "transpose_words (%ld, %ld)", long(l), long(c));
       }
   }
@@ -409,6 +430,7 @@ const char* check_cold_path() {
                       of_lanes[X::kWord == 2 ? 4 : 3],
                       true,
                       true,
+                      -1,
                       of_lanes[5],
                       nullptr,
                       of_lanes[6]};
@@ -423,6 +445,7 @@ const char* check_cold_path() {
                                .bias = biased ? bias : nullptr,
                                .bits = visible.bits,
                                .to_log2 = scale,
+                               .key = 0,
                                .depth = kDepth,
                                .careful = false,
                                .vectors = X::kVectors};

@@ -51,6 +51,7 @@ struct Avx2F32 {
   TILEWISE_INLINE Vec div(Vec a, Vec b) { return _mm256_div_ps(a, b); }
   TILEWISE_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
   TILEWISE_INLINE Vec fms(Vec a, Vec b, Vec c) { return _mm256_fmsub_ps(a, b, c); }
+  TILEWISE_INLINE Vec fnma(Vec a, Vec b, Vec c) { return _mm256_fnmadd_ps(a, b, c); }
   TILEWISE_INLINE Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
   TILEWISE_INLINE Vec min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
   TILEWISE_INLINE Vec ceil(Vec x) {
@@ -102,6 +103,12 @@ struct Avx2F32 {
   }
   TILEWISE_INLINE Ints int_select(uint32_t bits, Ints a, Ints b) {
     return (Ints)_mm256_blendv_ps((Vec)b, (Vec)a, lanes(bits));
+  }
+  TILEWISE_INLINE Ints gather_ints(const int32_t* p, Ints index) {
+    return (Ints)_mm256_i32gather_epi32(p, (__m256i)index, 4);
+  }
+  TILEWISE_INLINE Vec gather_reals(const float* p, Ints index) {
+    return _mm256_i32gather_ps(p, (__m256i)index, 4);
   }
   TILEWISE_INLINE Vec to_real(Ints x) { return _mm256_cvtepi32_ps((__m256i)x); }
   TILEWISE_INLINE uint32_t bits(Mask m) { return static_cast<uint32_t>(_mm256_movemask_ps(m)); }

@@ -51,6 +51,7 @@ struct Avx512F32 {
   TILEWISE_INLINE Vec div(Vec a, Vec b) { return _mm512_div_ps(a, b); }
   TILEWISE_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
   TILEWISE_INLINE Vec fms(Vec a, Vec b, Vec c) { return _mm512_fmsub_ps(a, b, c); }
+  TILEWISE_INLINE Vec fnma(Vec a, Vec b, Vec c) { return _mm512_fnmadd_ps(a, b, c); }
   TILEWISE_INLINE Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
   TILEWISE_INLINE Vec min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
   TILEWISE_INLINE Vec ceil(Vec x) {
@@ -91,6 +92,12 @@ struct Avx512F32 {
   TILEWISE_INLINE Ints int_select(uint32_t bits, Ints a, Ints b) {
     return (Ints)_mm512_mask_blend_epi32(lanes(bits), (__m512i)b, (__m512i)a);
   }
+  TILEWISE_INLINE Ints gather_ints(const int32_t* p, Ints index) {
+    return (Ints)_mm512_i32gather_epi32((__m512i)index, p, 4);
+  }
+  TILEWISE_INLINE Vec gather_reals(const float* p, Ints index) {
+    return _mm512_i32gather_ps((__m512i)index, p, 4);
+  }
   TILEWISE_INLINE Vec to_real(Ints x) { return _mm512_cvtepi32_ps((__m512i)x); }
   TILEWISE_INLINE uint32_t bits(Mask m) { return m; }
   TILEWISE_INLINE Vec sqrt(Vec x) { return _mm512_sqrt_ps(x); }
@@ -98,6 +105,10 @@ struct Avx512F32 {
   TILEWISE_INLINE Vec reciprocal(Vec x) {
     const Vec y = _mm512_rcp14_ps(x);
     return _mm512_fmadd_ps(y, _mm512_fnmadd_ps(x, y, broadcast(1)), y);
+  }
+  // table[i], i the low five bits of each number.
+  TILEWISE_INLINE Vec look_up_32(const Real* table, Ints index) {
+    return _mm512_permutex2var_ps(load(table), (__m512i)index, load(table + 16));
   }
 
   TILEWISE_INLINE void store_p(Real* p, int row_stride, Vec first, Vec second) {

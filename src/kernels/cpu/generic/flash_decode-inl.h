@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The forward for few queries against many keys, where reading K and V is all that costs. Three
-// things differ from flash_forward-inl.h:
+// Few queries: reading K and V is all that costs. Three things differ from flash_forward-inl.h:
 //
 // - Rows are the queries of all query heads that share a key head, so K and V are read once for
 //   all of them: row r is query r % query_length of head r / query_length of the group.
@@ -362,10 +361,11 @@ bool decode_chunk(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
                              .s = kTiled<X> || is_few ? scratch.s : nullptr,
                              .score = args.score ? &scratch.evaluator : nullptr,
                              .unit = scratch.unit,
-                             .unscaled = scales.unscaled,
+                             .unscaled = scales.words * scales.unscaled,
                              .bias = has_bias ? scratch.bias : nullptr,
                              .bits = scratch.visible->bits,
                              .to_log2 = scales.to_log2,
+                             .key = k0,
                              .depth = depth,
                              .careful = kCareful,
                              .vectors = (rows.lanes + X::kLanes - 1) / X::kLanes};

@@ -76,6 +76,7 @@ void reset(QueryBlock<X>& q, int64_t value_width, typename X::Real score_scale) 
   for (int lane = 0; lane < kWidth<X>; lane += X::kLanes)
     set_reference(q, lane, X::broadcast(-__builtin_inff()), score_scale);
   q.fresh = q.raising = true;
+  q.span = -1;
   q.behind = nullptr;
 }
 
@@ -200,6 +201,12 @@ void absorb_tile(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys,
                  const AddProduct& add_product) {
   int group_end = 0;  // of rows whose scores are in tile.s
   int added = 0;
+  const bool follows = tile.score || tile.bias;
+  const auto rescale = [&](int group) __attribute__((noinline)) {
+    if (added < group) add_product({added, group});
+    added = group;
+    fall_behind(q);
+  };
   for (int i = 0; i < visible.count; ++i) {
     const Segment& s = visible.segments[i];
     for (int row = s.begin; row < s.end; row += kUnit) {
@@ -211,13 +218,15 @@ void absorb_tile(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys,
           score_group(q, tile, keys, group,
                       row == group && group_end <= s.end && s.j1 - s.j0 == X::kVectors);
         }
+      const int group = row / kGroup<X> * kGroup<X>;
+      if (follows && (tile.key + row) / kSpan != q.span) {
+        q.span = (tile.key + row) / kSpan;
+        if (follow_sums(q, tile)) rescale(group);
+      }
       absorb_unit(q, tile, keys, s, row);
       if (!q.raising) continue;
-      const int group = row / kGroup<X> * kGroup<X>;
       if (kTiled<X>) rescale_rows(q, tile, group, row);
-      if (added < group) add_product({added, group});
-      added = group;
-      fall_behind(q);
+      rescale(group);
     }
   }
   add_product({added, kMaxRows});

@@ -10,6 +10,7 @@
 #include "base/tile_program.h"
 #include "kernels/cpu/generic/elementary-inl.h"
 #include "kernels/cpu/generic/int_lanes-inl.h"
+#include "kernels/cpu/generic/lookups-inl.h"
 
 namespace {
 
@@ -51,7 +52,6 @@ struct Block {
   using Unsigned = typename I::Unsigned;
   using Int = typename I::Int;
   static constexpr int L = X::kLanes;
-  static constexpr uint32_t kAllLanes = (uint32_t{1} << L) - 1;
 
   const Operand* registers;
   const ProgramInstruction& code;
@@ -95,6 +95,25 @@ struct Block {
       TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
           put(out.at(i, j), f(get<uint16_t>(a.at(i, j)), get<V>(b.at(i, j)), get<V>(c.at(i, j))));
   }
+  // out = c + a b.
+  template <class F>
+  void add_product(const F& f) const {
+    const Operand out = registers[code.out], a = operand(0), b = operand(1), c = operand(2);
+    for (int i = 0; i < rows; ++i)
+      TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
+          put(out.at(i, j), f(get<Vec>(a.at(i, j)), get<Vec>(b.at(i, j)), get<Vec>(c.at(i, j))));
+  }
+  // out = d + c (a - b).
+  template <class F>
+  void add_distance(const F& f) const {
+    using U = Unsigned;
+    const Operand out = registers[code.out], a = operand(0), b = operand(1), c = operand(2),
+                  d = operand(3);
+    for (int i = 0; i < rows; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j) {
+        const auto distance = (Ints)((U)get<Ints>(a.at(i, j)) - (U)get<Ints>(b.at(i, j)));
+        put(out.at(i, j), f(I::to_real(distance), get<Vec>(c.at(i, j)), get<Vec>(d.at(i, j))));
+      }
+  }
   template <class V>
   void fill(V value) const {
     const Operand out = registers[code.out];
@@ -123,62 +142,82 @@ struct Block {
     }
     return at;
   }
-  TILEWISE_INLINE bool all_equal(Ints a, Ints b) {
-    return (I::equal(a, b) & kAllLanes) == kAllLanes;
+  // The same for all lanes, of a table that is_near.
+  Ints elements(const int64_t* shape, const int64_t* strides, int i, int j) const {
+    Ints at = {};
+    for (int axis = 0; axis < code.count; ++axis) {
+      const auto index = get<Ints>(operand(axis).at(i, j));
+      const Ints last = Ints{} + static_cast<Int>(shape[axis] - 1);
+      const Ints least = index < 0 ? Ints{} : index;
+      at += (least > last ? last : least) * static_cast<Int>(strides[axis]);
+    }
+    return at;
   }
-  // out = load(i, j, l) of every lane. Layouts of blocks give one element to whole units. The
+  // Elements, and what they are made of, stay below 2^30.
+  bool is_near(const int64_t* shape, const int64_t* strides) const {
+    constexpr int64_t kFar = int64_t{1} << 30;
+    int64_t span = 0;
+    for (int axis = 0; axis < code.count; ++axis) {
+      const int64_t stride = strides[axis] < 0 ? -strides[axis] : strides[axis];
+      if (stride >= kFar || shape[axis] > kFar) return false;
+      span += stride * (shape[axis] - 1);
+      if (span >= kFar) return false;
+    }
+    return true;
+  }
+  // out = fetch(elements of all lanes). Layouts of blocks give the same elements to many rows. The
   // register of the result may be that of an index.
-  template <class V, class Load>
-  void look_up(const Load& load) const {
+  template <class Fetch>
+  void look_up(const int64_t* shape, const int64_t* strides, const Fetch& fetch_all) const {
     const Operand& out = registers[code.out];
     for (int j = 0; j < NV; ++j) {
-      Ints above[4] = {};
-      V value{};
+      Ints above = elements(shape, strides, 0, j);
+      auto value = fetch_all(above);
       for (int i = 0; i < rows; ++i) {
-        bool is_as_above = i > 0, is_one = true;
-        for (int axis = 0; axis < code.count; ++axis) {
-          const auto index = get<Ints>(operand(axis).at(i, j));
-          is_as_above = is_as_above && all_equal(index, above[axis]);
-          is_one = is_one && all_equal(index, Ints{} + index[0]);
-          above[axis] = index;
-        }
-        if (!is_as_above) {
-          decltype(load(i, j, 0)) lane[L];
-          const int count = is_one ? 1 : L;
-          for (int l = 0; l < count; ++l) lane[l] = load(i, j, l);
-          for (int l = count; l < L; ++l) lane[l] = lane[0];
-          value = get<V>(reinterpret_cast<const char*>(lane));
-        }
+        const Ints at = elements(shape, strides, i, j);
+        if (i > 0 && !all_equal<X>(at, above)) value = fetch_all(at);
+        above = at;
         put(out.at(i, j), value);
       }
     }
   }
+  // The same lane by lane.
+  template <class V, class Load>
+  void look_up_each(const int64_t* shape, const int64_t* strides, const Load& load) const {
+    const Operand& out = registers[code.out];
+    for (int i = 0; i < rows; ++i)
+      for (int j = 0; j < NV; ++j) {
+        decltype(load(0)) lane[L];
+        for (int l = 0; l < L; ++l) lane[l] = load(element(shape, strides, i, j, l));
+        put(out.at(i, j), get<V>(reinterpret_cast<const char*>(lane)));
+      }
+  }
   void look_up_ints(const ProgramTable& table) const {
-    look_up<Ints>([&](int i, int j, int l) {
-      return static_cast<Int>(table.data[element(table.shape, table.strides, i, j, l)]);
-    });
+    if constexpr (sizeof(Int) == 4)
+      if (is_near(table.shape, table.strides))
+        return look_up(table.shape, table.strides,
+                       [&](Ints at) { return fetch_ints<X>(table.data, at); });
+    look_up_each<Ints>(table.shape, table.strides,
+                       [&](int64_t at) { return static_cast<Int>(table.data[at]); });
   }
   void look_up_reals(const tilewise::Tensor& table) const {
     const int first_axis = 4 - code.count;
-    look_up<Vec>([&](int i, int j, int l) {
-      const int64_t at = element(table.shape + first_axis, table.strides + first_axis, i, j, l);
-      return static_cast<Real>(table.dtype == tilewise::DType::kFloat32
-                                   ? static_cast<double>(static_cast<const float*>(table.data)[at])
-                                   : tilewise::load_element(table.data, table.dtype, at));
+    const int64_t *shape = table.shape + first_axis, *strides = table.strides + first_axis;
+    if constexpr (sizeof(Int) == 4 && sizeof(Real) == 4)
+      if (table.dtype == tilewise::DType::kFloat32 && is_near(shape, strides)) {
+        const auto* data = static_cast<const float*>(table.data);
+        return look_up(shape, strides, [&](Ints at) { return fetch_reals<X>(data, at); });
+      }
+    look_up_each<Vec>(shape, strides, [&](int64_t at) {
+      return static_cast<Real>(tilewise::load_element(table.data, table.dtype, at));
     });
   }
   void divide(bool wants_rest) const {
-    binary<Ints>([&](Ints a, Ints b) {
-      Ints r;
-      for (int l = 0; l < L; ++l) {
-        const Int x = a[l], y = b[l];
-        const Int q = y == 0 ? 0 : I::quotient(x, y);
-        r[l] = !wants_rest ? q
-               : y == 0    ? 0
-                           : static_cast<Int>(static_cast<uint64_t>(x) -
-                                           static_cast<uint64_t>(q) * static_cast<uint64_t>(y));
-      }
-      return r;
+    using U = Unsigned;
+    binary<Ints>([&](Ints x, Ints y) {
+      const Ints by_zero = y == 0, divisor = by_zero ? Ints{} + 1 : y;
+      const Ints q = I::quotient(x, divisor);
+      return by_zero ? Ints{} : wants_rest ? (Ints)((U)x - (U)q * (U)divisor) : q;
     });
   }
 };
@@ -210,6 +249,16 @@ __attribute__((noinline)) void run_int_instruction(const Block<X, I, NV>& b) {
       return b.divide(false);
     case ProgramOp::kMod:
       return b.divide(true);
+    case ProgramOp::kFloorDivConstant: {
+      const int64_t y = b.code.immediate;
+      return b.template unary<Ints>([y](Ints x) { return I::quotient_by(x, y); });
+    }
+    case ProgramOp::kModConstant: {
+      const int64_t y = b.code.immediate;
+      return b.template unary<Ints>([y](Ints x) {
+        return (Ints)((U)x - (U)I::quotient_by(x, y) * (U)(Ints{} + static_cast<Int>(y)));
+      });
+    }
     case ProgramOp::kShiftRight: {
       const auto shift = static_cast<Int>(b.code.immediate);
       return b.template unary<Ints>([shift](Ints x) { return x >> shift; });
@@ -254,6 +303,14 @@ __attribute__((noinline)) void run_real_instruction(const Block<X, I, NV>& b) {
       const Vec f = X::broadcast(static_cast<Real>(__builtin_bit_cast(double, b.code.immediate)));
       return b.template unary<Vec>([f](Vec x) { return X::mul(x, f); });
     }
+    case ProgramOp::kAddProduct:
+      return b.add_product([](Vec x, Vec y, Vec z) { return X::fma(x, y, z); });
+    case ProgramOp::kSubProduct:
+      return b.add_product([](Vec x, Vec y, Vec z) { return X::fnma(x, y, z); });
+    case ProgramOp::kAddDistance:
+      return b.add_distance([](Vec x, Vec y, Vec z) { return X::fma(x, y, z); });
+    case ProgramOp::kSubDistance:
+      return b.add_distance([](Vec x, Vec y, Vec z) { return X::fnma(x, y, z); });
     case ProgramOp::kMinReal:  // the words give y where either is NaN
       return b.template binary<Vec>(
           [](Vec x, Vec y) { return X::select(X::unordered(x), x, X::min(x, y)); });
@@ -270,8 +327,12 @@ __attribute__((noinline)) void run_real_instruction(const Block<X, I, NV>& b) {
       return b.template unary<Vec>([](Vec x) { return exp_real<X>(x); });
     case ProgramOp::kLog:
       return b.template unary<Vec>([](Vec x) { return log_real<X>(x); });
-    case ProgramOp::kTanh:
-      return b.template unary<Vec>([](Vec x) { return tanh_real<X>(x); });
+    case ProgramOp::kTanh: {
+      const Vec in = X::broadcast(static_cast<Real>(__builtin_bit_cast(double, b.code.immediate)));
+      const Vec out = X::broadcast(static_cast<Real>(__builtin_bit_cast(double, b.code.factor)));
+      return b.template unary<Vec>(
+          [in, out](Vec x) { return X::mul(out, tanh_real<X>(X::mul(in, x))); });
+    }
     case ProgramOp::kSqrt:
       return b.template unary<Vec>([](Vec x) { return X::sqrt(x); });
     case ProgramOp::kWhereReal:

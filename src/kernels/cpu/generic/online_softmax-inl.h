@@ -37,7 +37,8 @@ struct QueryBlock {
                     // summed with the product itself where that is of tiles
   bool fresh;       // no unit absorbed yet
   bool raising;     // m was raised in the last unit, or it is fresh: to the cold path at once
-  Real* raised_by;  // 2^(old m - new m) of the last unit that raised m; 1 in lanes where it did not
+  int64_t span;     // of keys (kSpan) that the last unit lay in; -1: none yet
+  Real* raised_by;  // 2^(old m - new m) where m was raised last; 1 in lanes where it was not
   Real* behind;     // what O has yet to be multiplied by; null: O is up to date
   Real* behind_memory;
 };
@@ -55,6 +56,7 @@ struct TileScores {
   const Real* bias;         // (rows, kWidth), times log2(e); null: none
   const uint16_t (*bits)[X::kVectors];
   Real to_log2;   // what scores are multiplied by to be in base 2
+  int64_t key;    // local index of row 0
   int64_t depth;  // words(head_dim)
   bool careful;   // mark masked pairs by p = -0.0
   int vectors;    // of lanes that hold queries
@@ -83,6 +85,54 @@ void set_reference(QueryBlock<X>& q, int at, typename X::Vec m, typename X::Real
     low = X::fma(X::max(low, negative), X::broadcast(0x1p-21f), low);
   }
   X::store(q.low + at, low);
+}
+
+// What scores, in the units of exp2_minus, are multiplied by to be in base 2.
+template <class X>
+typename X::Real reference_scale(const TileScores<X>& tile) {
+  return kPrescaled<X> || tile.bias ? typename X::Real(1) : tile.to_log2;
+}
+
+// Scores of programs and biases may grow with the position. Then some lane would exceed m by more
+// than 16 in nearly every unit; so m also follows the sums, where kSpan keys end.
+inline constexpr int kSpan = 64;
+
+// Raises m by the exponent of l where P is large on average. Neither depends on other lanes, and
+// calling it twice changes nothing. True: some m was raised.
+template <class X>
+__attribute__((noinline)) bool follow_sums(QueryBlock<X>& q, const TileScores<X>& tile) {
+  using Vec = typename X::Vec;
+  using Real = typename X::Real;
+  using Bits = typename X::Bits;
+  constexpr int kFraction = sizeof(Real) == 4 ? 23 : 52, kOne = sizeof(Real) == 4 ? 127 : 1023;
+  constexpr Real kLarge = 1024, kMost = 0x1p60f;
+  const auto is_large = [&](int at) {  // infinite sums and |m| > 2^21 stay as they are
+    const Vec l = X::load(q.l + at);
+    const auto within = X::both(X::less(X::broadcast(kLarge), l), X::less(l, X::broadcast(kMost)));
+    return X::both(within, X::opposite(X::unordered(X::load(q.base_m + at))));
+  };
+  auto large = is_large(0);
+  TILEWISE_UNROLL for (int j = 1; j < X::kVectors; ++j) large =
+      X::either(large, is_large(j * X::kLanes));
+  if (!X::any(large)) return false;
+  for (int j = 0; j < kWidth<X>; j += X::kLanes) {
+    Real exponent[X::kLanes], factor[X::kLanes];
+    for (int lane = 0; lane < X::kLanes; ++lane) {
+      Bits bits;
+      std::memcpy(&bits, q.l + j + lane, sizeof(bits));
+      const Bits n = (bits >> kFraction) - kOne, power = (kOne - n) << kFraction;
+      exponent[lane] = static_cast<Real>(n);
+      std::memcpy(factor + lane, &power, sizeof(power));
+    }
+    const auto raised = is_large(j);
+    const Vec f = X::select(raised, X::load(factor), X::broadcast(1));
+    const Vec m = X::load(q.m + j);
+    X::store(q.l + j, X::mul(X::load(q.l + j), f));
+    if (kSumsWords<X>) X::store(q.l_words + j, X::mul(X::load(q.l_words + j), f));
+    X::store(q.raised_by + j, f);
+    set_reference(q, j, X::select(raised, X::add(m, X::load(exponent)), m), reference_scale(tile));
+  }
+  return true;
 }
 
 // p = 2^(s - m); bits collects what the overflow test looks at. scale: see kPrescaled.
@@ -294,7 +344,7 @@ void score_unit_cold(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& ke
       X::store(q.l + lane, X::mul(X::load(q.l + lane), f));
       if (kSumsWords<X>) X::store(q.l_words + lane, X::mul(X::load(q.l_words + lane), f));
       X::store(q.raised_by + lane, f);
-      set_reference(q, lane, m, unit.scaled ? Real(1) : tile.to_log2);
+      set_reference(q, lane, m, reference_scale(tile));
       q.raising = true;
     }
     const Vec m = X::load(q.m + lane), base_m = X::load(q.base_m + lane),

@@ -26,7 +26,8 @@ typename X::Real scale_of(float scale, double scale_f64) {
 // numbers; a program sees natural units.
 template <class Real>
 struct ScoreScales {
-  Real query;     // of Q, where a word is one number
+  Real query;  // of Q, where a word is one number
+  Real words;  // of Q or K, where a word is a pair of bf16: a power of two, so nothing is rounded
   Real unscaled;  // of S^T, before a program
   Real to_log2;   // of the scores
 };
@@ -35,8 +36,15 @@ template <class X>
 ScoreScales<typename X::Real> score_scales(typename X::Real scale, bool has_program) {
   using Real = typename X::Real;
   const auto log2e = static_cast<Real>(kLog2E);
-  if (has_program) return {scale, scale, log2e};
-  return {scale * log2e, Real(1), kPrescaled<X> ? Real(1) : scale * log2e};
+  if (!has_program)
+    return {scale * log2e, Real(1), Real(1), kPrescaled<X> ? Real(1) : scale * log2e};
+  if constexpr (X::kWord == 2) {
+    const uint32_t exponent = __builtin_bit_cast(uint32_t, scale) & 0x7f800000;
+    const Real power = exponent == 0 ? Real(1) : __builtin_bit_cast(Real, exponent);
+    return {Real(1), power, scale / power, log2e};
+  } else {
+    return {scale, Real(1), Real(1), log2e};
+  }
 }
 template <class X>
 ScoreScales<typename X::Real> score_scales(const tilewise::ForwardLaunch& args) {
@@ -57,6 +65,7 @@ TILEWISE_INLINE void multiply_unit(const Rows& a, const typename X::Real* b, int
 
 template <class X, int NV>
 TILEWISE_INLINE void scale_unit(typename X::Real factor, int j0, typename X::Real* s) {
+  if (factor == 1) return;
   for (int i = 0; i < kUnit; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j) {
       auto* to = s + i * kWidth<X> + (j0 + j) * X::kLanes;
       X::store(to, X::mul(X::load(to), X::broadcast(factor)));

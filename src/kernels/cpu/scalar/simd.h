@@ -65,6 +65,7 @@ struct Scalar {
   TILEWISE_INLINE Vec div(Vec a, Vec b) { return a / b; }
   TILEWISE_INLINE Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }  // may round twice
   TILEWISE_INLINE Vec fms(Vec a, Vec b, Vec c) { return a * b - c; }
+  TILEWISE_INLINE Vec fnma(Vec a, Vec b, Vec c) { return c - a * b; }
   // The second operand where either is NaN (as x86 does): max(bound, x) keeps a NaN of x.
   TILEWISE_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
   TILEWISE_INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
@@ -131,6 +132,16 @@ struct Scalar {
   TILEWISE_INLINE Ints int_select(uint32_t bits, Ints a, Ints b) {
     Ints r;
     for (int i = 0; i < kLanes; ++i) r[i] = bits >> i & 1 ? a[i] : b[i];
+    return r;
+  }
+  TILEWISE_INLINE Ints gather_ints(const int32_t* p, Ints index) {
+    Ints r;
+    for (int i = 0; i < kLanes; ++i) r[i] = p[index[i]];
+    return r;
+  }
+  TILEWISE_INLINE Vec gather_reals(const float* p, Ints index) {
+    Vec r;
+    for (int i = 0; i < kLanes; ++i) r[i] = p[index[i]];
     return r;
   }
   TILEWISE_INLINE Vec to_real(Ints x) { return __builtin_convertvector(x, Vec); }
