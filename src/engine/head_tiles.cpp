@@ -31,15 +31,6 @@ std::vector<int32_t> longest_first(const TileRowList& rows) {
   return order;
 }
 
-bool is_within(const ProgramSizes& sizes, const ProgramSizes& limit) {
-  for (int type = 0; type < kProgramTypes; ++type) {
-    for (int stage = 0; stage < kProgramStages; ++stage) {
-      if (sizes.registers[type][stage] > limit.registers[type][stage]) return false;
-    }
-  }
-  return sizes.total <= limit.total;
-}
-
 expr::Domain domain_of(const Step& step, int64_t query_heads, const expr::Box& box) {
   return {{step.batch_offset, step.batch_offset + step.batch - 1},
           {step.head_offset, step.head_offset + query_heads - 1},
@@ -126,14 +117,14 @@ int64_t count_visible_pairs(const Mask& mask, const Step& step, int64_t query_he
 expr::Values values_without_shortcuts(const Expression& expression) {
   expr::Values values;
   for (const expr::Symbol& symbol : expression.graph->symbols()) {
-    expr::Values::Entry entry{.integer = 3, .real = 1e-320};
+    expr::Values::Entry entry{.integer = -3, .real = 1e-320};
     auto table = std::make_shared<expr::IntTable>();
     table->data = {0};
     table->shape.assign(static_cast<size_t>(symbol.rank), 1);
     entry.table = table;
     values.symbols.push_back(entry);
   }
-  values.query_length = values.kv_length = 3;
+  values.query_length = values.kv_length = -3;
   return values;
 }
 
@@ -182,7 +173,7 @@ HeadTiles make_head_tiles(const Mask& mask, expr::MaskTiles tiles, const expr::V
   const expr::Domain anywhere{{0, expr::kMaxInt}, {0, expr::kMaxInt}, grid.box()};
   for (const Expression& program : tiles.programs) {
     result.storages.push_back(compile_mask(program, values, anywhere));
-    if (!is_within(result.storages.back().sizes, limit))
+    if (!expr::is_within(result.storages.back().sizes, limit))
       result.storages.back() = compile_mask(*mask.expression(), values, anywhere);
   }
   for (const expr::ProgramStorage& storage : result.storages)

@@ -86,8 +86,15 @@ void set_workspace_maxima(Plan::Data& plan) {
   };
   plan.backward = backward(geometry);
   if (problem.mask.expression() != nullptr) {
-    const BackwardLayout blocks = backward(smallest_block_geometry(geometry));
-    if (blocks.bytes > plan.backward.bytes) plan.backward = blocks;
+    // Tiles that follow blocks are shorter, in either length: more turns to take, and nothing else
+    // that is larger.
+    Geometry blocks = geometry;
+    blocks.backward_query_tile = shortest_block_tile(geometry.backward_query_tile);
+    blocks.backward_key_tile = shortest_block_tile(geometry.backward_key_tile);
+    const BackwardLayout most = backward(blocks);
+    constexpr int64_t kPadding = 2 * 64;  // of the two parts
+    plan.backward.bytes += most.turn.bytes - plan.backward.turn.bytes + most.bias_turn.bytes -
+                           plan.backward.bias_turn.bytes + kPadding;
   }
   AttentionShape few = shape;
   few.query_length = std::min(shape.query_length, kDecodeQueries);

@@ -150,6 +150,21 @@ void schedule_decode(const Plan::Data& plan, Schedule::Data& schedule) {
                                    real_bytes(plan.problem));
 }
 
+// Whether the workspace has room for the registers of every program.
+bool programs_are_within(const ProgramSizes& limit, const Schedule::Data& schedule) {
+  const auto is_within = [&limit](const expr::ProgramStorage& program) {
+    return expr::is_within(program.sizes, limit);
+  };
+  const auto are_within = [&is_within](const HeadTiles& tiles) {
+    return std::all_of(tiles.storages.begin(), tiles.storages.end(), is_within);
+  };
+  const ScorePrograms& score = schedule.score;
+  return std::all_of(schedule.forward_tiles.begin(), schedule.forward_tiles.end(), are_within) &&
+         std::all_of(schedule.backward_tiles.begin(), schedule.backward_tiles.end(), are_within) &&
+         is_within(score.forward) && is_within(score.decode) && is_within(score.backward) &&
+         is_within(score.backward_with_tables);
+}
+
 // The tiles of the backward come first: they are the plan's, and their pairs decide the rest.
 void tile_backward(const Plan::Data& plan, Schedule::Data& schedule) {
   schedule.geometry = plan.tiles.geometry;
@@ -229,7 +244,8 @@ Schedule::Data build(const Plan::Data& plan, const Step& step, const char* opera
   if (step.query_length > 0 && step.query_length <= kDecodeQueries) schedule_decode(plan, schedule);
   schedule_backward(plan, schedule);
   const ForwardLayout& most = schedule.decodes ? plan.decode : plan.forward;
-  if (schedule.forward.bytes > most.bytes || schedule.backward.bytes > plan.backward.bytes) {
+  if (schedule.forward.bytes > most.bytes || schedule.backward.bytes > plan.backward.bytes ||
+      !programs_are_within(plan.programs, schedule)) {
     throw InternalError("schedule: a step needs more memory than its plan; please report this");
   }
   return schedule;

@@ -4,6 +4,11 @@
 #include <algorithm>
 
 namespace tilewise {
+
+int64_t shortest_block_tile(int64_t tile) {
+  return std::clamp(ceil_divide(tile, 2), std::min(tile, kLeastTile), kMinBlockTile);
+}
+
 namespace {
 
 // Measured on a core with 2 MiB of L2: shorter tiles lose more to their fixed costs than a smaller
@@ -19,7 +24,9 @@ int64_t follow(int64_t block, int64_t tile, int64_t step) {
     const int64_t size = ceil_divide(kMinBlockTile, block) * block;
     return size <= tile && size % step == 0 ? size : tile;
   }
-  const int64_t least = std::min(kMinBlockTile, ceil_divide(tile, 2));
+  constexpr int64_t kMostParts = 64;  // a longer block is rarely crossed, and the search ends
+  const int64_t least = shortest_block_tile(tile);
+  if (block / tile >= kMostParts) return tile;
   for (int64_t parts = ceil_divide(block, tile); block / parts >= least; ++parts) {
     if (block % (parts * step) == 0) return block / parts;
   }
@@ -76,14 +83,6 @@ Geometry follow_blocks(const Geometry& tiles, const Kernel& kernel,
   return {follow(blocks.queries, tiles.query_tile, 1), follow(blocks.keys, tiles.key_tile, group),
           follow(blocks.queries, tiles.backward_query_tile, group),
           follow(blocks.keys, tiles.backward_key_tile, group)};
-}
-
-Geometry smallest_block_geometry(const Geometry& tiles) {
-  Geometry geometry = tiles;
-  const auto smallest = [](int64_t tile) { return std::min(kMinBlockTile, ceil_divide(tile, 2)); };
-  geometry.backward_query_tile = smallest(tiles.backward_query_tile);
-  geometry.backward_key_tile = smallest(tiles.backward_key_tile);
-  return geometry;
 }
 
 int choose_workers(int64_t flops, int64_t items, int threads) {

@@ -56,10 +56,11 @@ constexpr int64_t kItemsPerWorker = 4;
 // long ones. An axis without blocks, or whose blocks no tile of the kernel can follow, keeps its
 // tile; none gets longer.
 constexpr int64_t kMinBlockTile = 64;  // shorter tiles lose more to their fixed costs
+constexpr int64_t kLeastTile = 8;      // no tile of queries is shorter
 [[nodiscard]] Geometry follow_blocks(const Geometry& tiles, const Kernel& kernel,
                                      const expr::BlockSizes& blocks);
-// With at least as many tiles of the backward as any follow_blocks() of these.
-[[nodiscard]] Geometry smallest_block_geometry(const Geometry& tiles);
+// No follow_blocks() makes a tile of this length shorter.
+[[nodiscard]] int64_t shortest_block_tile(int64_t tile);
 
 // Waking a thread costs the caller 2 us, and it starts 5 to 10 us later (measured): it must find
 // about as much work, which is 7 us with AVX-512.

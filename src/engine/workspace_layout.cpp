@@ -41,7 +41,6 @@ NegligibleLayout add_negligible(LayoutBuilder& builder, const AttentionShape& sh
                                 int workers) {
   NegligibleLayout layout;
   if (steps == 0) return layout;
-  constexpr int64_t kLeastTile = 8;  // of queries
   layout.norms = builder.add({2 * sizeof(double), shape.batch, shape.kv_heads});
   layout.ranges = builder.add({sizeof(TileRange), shape.batch, shape.query_heads,
                                ceil_divide(shape.query_length, kLeastTile)});

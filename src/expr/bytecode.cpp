@@ -426,6 +426,15 @@ TileProgram ProgramStorage::view(const Tensor* real_tables) const noexcept {
   return program;
 }
 
+bool is_within(const ProgramSizes& sizes, const ProgramSizes& limit) noexcept {
+  for (int type = 0; type < kProgramTypes; ++type) {
+    for (int stage = 0; stage < kProgramStages; ++stage) {
+      if (sizes.registers[type][stage] > limit.registers[type][stage]) return false;
+    }
+  }
+  return sizes.total <= limit.total;
+}
+
 ProgramSizes larger(const ProgramSizes& a, const ProgramSizes& b) noexcept {
   ProgramSizes result;
   for (int type = 0; type < kProgramTypes; ++type) {

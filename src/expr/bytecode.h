@@ -44,6 +44,7 @@ struct BytecodeOptions {
 }
 
 // Memory for either.
+[[nodiscard]] bool is_within(const ProgramSizes& sizes, const ProgramSizes& limit) noexcept;
 [[nodiscard]] ProgramSizes larger(const ProgramSizes& a, const ProgramSizes& b) noexcept;
 
 }  // namespace tilewise::expr

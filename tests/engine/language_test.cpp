@@ -97,6 +97,32 @@ TEST(Language, MaskOfALambdaWithTableScalarAndHead) {
   }
 }
 
+// Programs have no shorter form for a negative divisor; the plan did not know that there would be
+// one.
+TEST(Language, DivisorsAsScalars) {
+  Problem problem = small_problem();
+  problem.mask = mask_from_text("(q * 7 + k * 3) // w % 2 == 0");
+  const Plan plan = make_plan(problem);
+  for (const int64_t w : {3, 4, -3, -5, -4}) {
+    Step step = small_step();
+    step.scalars = {{"w", w}};
+    Small small;
+    Workspace workspace(plan);
+    plan.forward(plan.schedule(step), small.tensors(), workspace);
+    for (int64_t h = 0; h < kHeads; ++h)
+      for (int64_t i = 0; i < kLength; ++i) {
+        const double expected = small.expected_lse(
+            h, i,
+            [&](int64_t j) {
+              const double x = double(i * 7 + j * 3);
+              return static_cast<int64_t>(std::floor(x / double(w))) % 2 == 0;
+            },
+            [](double s, int64_t) { return s; });
+        ASSERT_NEAR(small.lse[h * kLength + i], expected, 1e-5) << w << " " << h << " " << i;
+      }
+  }
+}
+
 TEST(Language, ScoreWithARealTableOfARun) {
   const RealTable slope{"slope"};
   AttentionOptions options;

@@ -169,6 +169,34 @@ TEST(NegligibleTiles, NothingIsLeftOutNearNaN) {
   }
 }
 
+// Many short tiles of queries: two workers, and tiles of the kernel that blocks make shorter still.
+TEST(NegligibleTiles, ShortTilesOfQueriesFit) {
+  Problem problem;
+  problem.query_heads = problem.kv_heads = 1;
+  problem.max_query_length = 64;
+  problem.max_kv_length = 4000;
+  problem.head_dim = 16;
+  problem.dtype = DType::kFloat64;
+  problem.mask = mask_from_text("(q // 20 + k // 128) % 2 == 0");
+  problem.score = score_from_text("s - 4.0 * abs(q - k)");
+  testing::SmallAttention a(problem, {.query_length = 64, .kv_length = 4000},
+                            [](int64_t, int64_t) { return true; });
+  const auto output = [&](bool searches) {
+    const Plan plan = make_plan(a.problem, {.threads = 2});
+    if (!searches) const_cast<Plan::Data&>(plan.data()).bound_steps = 0;
+    const Schedule schedule = plan.schedule(a.step);
+    if (searches) {
+      EXPECT_LE(static_cast<int64_t>(sizeof(TileRange)) *
+                    schedule.data().forward_tiles[0].by_query.view().rows,
+                schedule.data().forward.negligible.ranges.bytes);
+    }
+    Workspace workspace(plan);
+    plan.forward(schedule, a.forward_tensors(), workspace);
+    return a.output.bytes;
+  };
+  EXPECT_TRUE(output(true) == output(false));
+}
+
 TEST(NegligibleTiles, AGentleScoreIsNotSearched) {
   Alibi x(DType::kFloat32);
   for (int64_t h = 0; h < kHeads; ++h)

@@ -8,6 +8,7 @@
 
 #include "engine/plan_data.h"
 #include "support/error_of.h"
+#include "tilewise/attention.h"
 #include "tilewise/error.h"
 
 namespace tilewise {
@@ -78,6 +79,24 @@ TEST(Schedule, TilesFollowTheBlocksOfAMask) {
   EXPECT_TRUE(has_programs(plain.data().forward_tiles));
   EXPECT_FALSE(plain.data().forward_follows_blocks || plain.data().backward_follows_blocks);
   EXPECT_EQ(plain.data().geometry.key_tile, other.data().tiles.geometry.key_tile);
+}
+
+// Shorter tiles along one axis only: more turns, with the scratch of the others.
+TEST(Schedule, BlocksOfOneAxisFitTheWorkspace) {
+  Problem problem = causal_problem();
+  problem.query_heads = 64;
+  problem.kv_heads = 1;
+  problem.max_batch = 1;
+  problem.dtype = DType::kBFloat16;
+  problem.max_query_length = problem.max_kv_length = 131072;
+  for (const char* mask : {"(q // 64 + k // 128) % 2 == 0", "q // 64 % 2 == 0 or k // 128 % 2 == 0",
+                           "(q // 128 + k // 64) % 2 == 0", "k // 64 % 2 == 0 or q % 3 == 1"}) {
+    problem.mask = mask_from_text(mask);
+    for (const std::string& isa : available_isas())
+      EXPECT_NO_THROW(
+          (void)make_plan(problem, {.isa = isa, .threads = 1}).schedule(step_of(1, 131072, 131072)))
+          << isa << ", " << mask;
+  }
 }
 
 TEST(Schedule, FewQueriesTakeKeysInChunksThatSomeQuerySees) {

@@ -86,17 +86,22 @@ TEST(Tiling, FollowsTheBlocksOfAMask) {
   expect(follow(1024, 1024), {256, 256, 64, 128});  // equal parts of long blocks
   expect(follow(1000, 1000), {250, 200, 96, 192});  // of whole groups, not too short
   expect(follow(0, 1021), tiles);                   // a prime
+  constexpr int64_t kHuge = (int64_t{1} << 62) + 1;
+  expect(follow(kHuge, kHuge), tiles);
 }
 
 TEST(Tiling, SmallestBlockTilesBoundEveryOther) {
   const Kernel kernel = testing::stub_kernel();
-  for (const Geometry& tiles : {Geometry{480, 256, 96, 192}, Geometry{64, 32, 16, 16}}) {
-    const Geometry least = smallest_block_geometry(tiles);
+  for (const Geometry& tiles :
+       {Geometry{480, 256, 96, 192}, Geometry{64, 32, 16, 16}, Geometry{8, 8, 8, 8}}) {
+    const int64_t least_queries = shortest_block_tile(tiles.backward_query_tile),
+                  least_keys = shortest_block_tile(tiles.backward_key_tile);
     for (int64_t block = 1; block < 3000; ++block) {
       const Geometry geometry = follow_blocks(tiles, kernel, {block, block});
-      ASSERT_GE(geometry.backward_query_tile, least.backward_query_tile) << block;
-      ASSERT_GE(geometry.backward_key_tile, least.backward_key_tile) << block;
+      ASSERT_GE(geometry.backward_query_tile, least_queries) << block;
+      ASSERT_GE(geometry.backward_key_tile, least_keys) << block;
       ASSERT_LE(geometry.query_tile, tiles.query_tile) << block;
+      ASSERT_GE(geometry.query_tile, kLeastTile) << block;
       ASSERT_LE(geometry.key_tile, tiles.key_tile) << block;
       for (const int64_t tile : {geometry.query_tile, geometry.key_tile}) {
         const bool is_plain = tile == tiles.query_tile || tile == tiles.key_tile;

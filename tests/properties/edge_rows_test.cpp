@@ -8,6 +8,8 @@
 
 #include "support/attention_data.h"
 #include "tilewise/attention.h"
+#include "verify/case.h"
+#include "verify/experiment.h"
 
 namespace tilewise::test {
 namespace {
@@ -209,6 +211,23 @@ TEST(EdgeRows, HugeScoresStayFiniteAndPickTheLargest) {
         for (double value : x.dq.values()) EXPECT_TRUE(std::isfinite(value)) << isa << dtype;
         for (double value : x.dk.values()) EXPECT_TRUE(std::isfinite(value)) << isa << dtype;
       }
+    }
+  }
+}
+
+// Tile products take whole groups of keys and all their lanes, of which a range may hide some
+// without a masked unit.
+TEST(EdgeRows, NaNBehindTheEdgeOfARange) {
+  for (const char* line :
+       {"n=62 m=62 mask=\"k < 40\" nan=unseen", "n=5 m=62 mask=\"k < 40\" nan=unseen",
+        "n=62 m=96 mask=\"k >= 8\" nan=unseen", "n=48 m=64 mask=\"k < 32 or q >= 16\" nan=value",
+        "n=48 m=64 mask=\"k < 32 or q < 16\" nan=value"}) {
+    for (int seed = 1; seed <= 3; ++seed) {
+      const std::string text =
+          std::string("d=16 e=20 dtype=bf16 ") + line + " seed=" + std::to_string(seed);
+      verify::Experiment experiment(verify::case_from_text(text));
+      for (const std::string& isa : available_isas())
+        EXPECT_EQ(experiment.run(isa, 1).failure, "") << isa << " " << text;
     }
   }
 }

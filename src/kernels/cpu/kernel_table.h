@@ -9,7 +9,8 @@
 
 namespace tilewise {
 
-// The tiles that a kernel can take: multiples of unit, up to max.
+// The tiles that a kernel can take: multiples of unit, up to max. Those that follow the blocks of a
+// mask need not be multiples (engine/tiling.h): register blocks are then not filled.
 struct TileLimits {
   Geometry unit;
   Geometry max;

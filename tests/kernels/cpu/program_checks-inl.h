@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "kernels/cpu/generic/eval_tile-inl.h"
+#include "kernels/cpu/generic/exp2-inl.h"
 #include "kernels/cpu/vocabulary_checks.h"
 
 namespace {
@@ -104,6 +105,12 @@ const char* check_elementary() {
   if (!wrong)
     wrong = check_elementary_function<X>(
         "sqrt", [](Vec x) { return X::sqrt(x); }, [](double x) { return std::sqrt(x); }, 0.51);
+  if (!wrong) {  // 2^(n + 1/2): a tie may be rounded either way without changing bits
+    Real half[X::kLanes], minus_half[X::kLanes];
+    X::store(half, exp2_fraction<X>(X::broadcast(Real(0.5)), Real(1)));
+    X::store(minus_half, exp2_fraction<X>(X::broadcast(Real(-0.5)), Real(2)));
+    if (half[0] != minus_half[0]) wrong = "2^(1/2) and 2 * 2^(-1/2) have different bits";
+  }
   if (!wrong)  // so that its derivative vanishes
     wrong = check_elementary_function<X>(
         "tanh of large numbers",

@@ -331,7 +331,9 @@ const char* check_packing() {
     for (int64_t l = 0; l < kWidth<X>; ++l)
       for (int64_t c = 0; c < dim; ++c) {
         const char* word = reinterpret_cast<const char*>(buffer + c / X::kWord * kWidth<X> + l);
-        CHECK(element_of_words<X>(word, c % X::kWord) == (l < lanes ? 2 * s.at(first + l, c) : 0),
+        const double factor = X::kWord == 1 ? 2 : 1;
+        CHECK(element_of_words<X>(word, c % X::kWord) ==
+                  (l < lanes ? factor * s.at(first + l, c) : 0),
               "transpose_words (%ld, %ld)", long(l), long(c));
       }
   }

@@ -182,7 +182,7 @@ BackwardKeys load_key_panels(const tilewise::BackwardLaunch& args,
   for (int64_t p = 0; p < tile.panels; ++p) {
     const int64_t first = tile.k0 + p * kWidth<X>,
                   lanes = smaller(kWidth<X>, tile.keys - p * kWidth<X>);
-    transpose_words<X>(k, first, lanes, shape.head_dim, panel_scales<X>(args).words,
+    transpose_words<X>(k, first, lanes, shape.head_dim, 1,
                        scratch.kt + p * words<X>(shape.head_dim) * kWidth<X>);
     transpose_words<X>(v, first, lanes, shape.value_dim, 1,
                        scratch.vt + p * words<X>(shape.value_dim) * kWidth<X>);

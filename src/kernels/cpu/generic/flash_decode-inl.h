@@ -361,7 +361,7 @@ bool decode_chunk(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
                              .s = kTiled<X> || is_few ? scratch.s : nullptr,
                              .score = args.score ? &scratch.evaluator : nullptr,
                              .unit = scratch.unit,
-                             .unscaled = scales.words * scales.unscaled,
+                             .unscaled = scales.unscaled,
                              .bias = has_bias ? scratch.bias : nullptr,
                              .bits = scratch.visible->bits,
                              .to_log2 = scales.to_log2,

@@ -90,7 +90,7 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
   for (int i = 0; i < blocks; ++i) {  // line 8: load Q_i; line 2: O = 0, m = -inf, l = 0
     QueryBlock<X>& q = scratch.block[i];
     transpose_words<X>(matrix_of(args.query, item.batch, item.head), q0 + i * kWidth<X>, lanes(i),
-                       shape.head_dim, X::kWord == 1 ? scales.query : scales.words, q.qt);
+                       shape.head_dim, scales.query, q.qt);
     reset(q, width, kPrescaled<X> || has_bias ? Real(1) : scales.to_log2);
   }
   const tilewise::MaskClass& mask = mask_of(args, item.batch, item.head);

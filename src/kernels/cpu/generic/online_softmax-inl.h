@@ -9,9 +9,10 @@
 // raised, upon which the unit is computed again (score_unit_cold). P of the units before is
 // added to O first, then O is rescaled: P itself would become subnormal, which is slow. Invariants:
 // a lane's m depends on its own visible scores only, unit by unit from key 0, never on its
-// neighbours, on tiles or on lengths. m = -inf: nothing visible yet; then base_m is NaN, which
-// sends the next unit that shows it something to the cold path. So does |m| > 2^21, where base - m
-// is inexact.
+// neighbours, on tiles or on lengths (with a program or a bias it may be raised by its own sum once
+// more where a neighbour sees further keys: follow_sums). m = -inf: nothing visible yet; then
+// base_m is NaN, which sends the next unit that shows it something to the cold path. So does |m| >
+// 2^21, where base - m is inexact.
 #pragma once
 
 #include <cstdint>

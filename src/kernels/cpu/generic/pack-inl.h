@@ -251,7 +251,7 @@ void transpose_words(const Matrix& m, int64_t first, int64_t lanes, int64_t dim,
       }
       X::transpose(block);
       for (int i = 0; i < L && d + i < depth; ++i) {
-        const Vec x = factor == 1 ? block[i] : X::scale_words(block[i], X::broadcast(factor));
+        const Vec x = X::kWord == 1 ? X::mul(block[i], X::broadcast(factor)) : block[i];
         X::store(to + (d + i) * kWidth<X> + lane, x);
       }
     }

@@ -26,8 +26,7 @@ typename X::Real scale_of(float scale, double scale_f64) {
 // numbers; a program sees natural units.
 template <class Real>
 struct ScoreScales {
-  Real query;  // of Q, where a word is one number
-  Real words;  // of Q or K, where a word is a pair of bf16: a power of two, so nothing is rounded
+  Real query;     // of Q, where a word is one number
   Real unscaled;  // of S^T, before a program
   Real to_log2;   // of the scores
 };
@@ -36,15 +35,8 @@ template <class X>
 ScoreScales<typename X::Real> score_scales(typename X::Real scale, bool has_program) {
   using Real = typename X::Real;
   const auto log2e = static_cast<Real>(kLog2E);
-  if (!has_program)
-    return {scale * log2e, Real(1), Real(1), kPrescaled<X> ? Real(1) : scale * log2e};
-  if constexpr (X::kWord == 2) {
-    const uint32_t exponent = __builtin_bit_cast(uint32_t, scale) & 0x7f800000;
-    const Real power = exponent == 0 ? Real(1) : __builtin_bit_cast(Real, exponent);
-    return {Real(1), power, scale / power, log2e};
-  } else {
-    return {scale, Real(1), Real(1), log2e};
-  }
+  if (has_program) return {scale, scale, log2e};
+  return {scale * log2e, Real(1), kPrescaled<X> ? Real(1) : scale * log2e};
 }
 template <class X>
 ScoreScales<typename X::Real> score_scales(const tilewise::ForwardLaunch& args) {

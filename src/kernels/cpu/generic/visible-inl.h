@@ -64,9 +64,16 @@ struct VisibleTile {
     for (int i = 0; i < count; ++i) sum += (segments[i].end - segments[i].begin) / kUnit;
     return sum;
   }
+  // Whether the product of P and V takes in pairs that are masked: a tile product takes whole
+  // groups and all lanes.
   bool partial() const {
-    for (int i = 0; i < count; ++i)
-      if (segments[i].masked) return true;
+    for (int i = 0; i < count; ++i) {
+      const Segment& s = segments[i];
+      if (s.masked) return true;
+      if (kTiled<X> &&
+          (s.begin % kGroup<X> != 0 || s.end % kGroup<X> != 0 || s.j0 > 0 || s.j1 < X::kVectors))
+        return true;
+    }
     return false;
   }
   void add(const Segment& s) {
