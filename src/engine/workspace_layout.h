@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where everything lies in a workspace. The same two functions give the size that a plan asks for
-// (at its maxima) and the parts that a run carves out, so the two cannot disagree.
+// Where everything lies in a workspace. The same functions give the size that a plan asks for (at
+// its maxima, with room for the turns of shorter tiles that follow blocks) and the parts that a run
+// carves out; a schedule that needs more than its plan has is refused.
 #pragma once
 
 #include <cstddef>

@@ -21,8 +21,9 @@ EXPORTS = {
 }
 RUNTIME = {"memcpy", "memmove", "memset", "memcmp", "sched_yield", "_GLOBAL_OFFSET_TABLE_",
            "__stack_chk_fail"}
-MATHEMATICS = {"exp", "exp2", "exp2f", "expf", "log", "log2", "log2f", "logf", "fma", "fmaf", "floor", "frexp", "frexpf",
-               "floorf", "tanh", "sqrt", "sqrtf", "ceil", "ceilf", "rint", "rintf", "ldexp", "ldexpf", "nearbyint", "nearbyintf"}
+MATHEMATICS = {"exp", "exp2", "exp2f", "expf", "log", "log2", "log2f", "logf", "fma", "fmaf", "floor", "floorf",
+               "frexp", "frexpf", "tanh", "sqrt", "sqrtf", "ceil", "ceilf", "rint", "rintf", "ldexp", "ldexpf",
+               "nearbyint", "nearbyintf"}
 
 
 def problems_of(isa, listing):
