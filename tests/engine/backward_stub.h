@@ -65,7 +65,8 @@ inline void stub_backward(const BackwardLaunch& launch, const BackwardItem& item
     const std::lock_guard lock(record->mutex);
     record->items.push_back(item);
   }
-  if (record->careful_heads.count(head) != 0 && !item.careful) launch.careful[head] = 1;
+  if (record->careful_heads.count(head) != 0 && !item.careful)
+    std::atomic_ref<int32_t>(launch.careful[head]).store(1, std::memory_order_relaxed);
   const TileRows& by_key = launch.mask_classes[0].by_key;
   for (int64_t run = by_key.begin[item.key_tile]; run < by_key.begin[item.key_tile + 1]; ++run) {
     for (int32_t tile = by_key.runs[run].first; tile < by_key.runs[run].last; ++tile) {
