@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,18 +33,25 @@ class Schedule;
 //   absent unless has_bias output [B, query_heads, N, value_dim] logsumexp [B, query_heads, N, 1],
 //   float32 (float64 in a float64 problem), natural logarithm;
 //     optional in forward (data == nullptr)
-// A row that sees no key has output 0 and logsumexp -infinity.
+// A row that sees no key has output 0 and logsumexp -infinity, or the sink.
+//   sink: [1, query_heads, 1, 1], float32 (float64 in a float64 problem); absent unless has_sink.
+//   dropout_seed: given if and only if the problem has dropout; the same forward and backward.
+//   A ragged batch (step.h): B is 1, N and M count the rows of all sequences; bias is [sequences or
+//   1, query_heads or 1, queries or 1, keys], at least as long as the longest sequence.
 //   tables: one for every real table of the score, of any dtype; a table of n indices is the last n
 //   axes, those before have extent 1.
 struct ForwardTensors {
   Tensor query, key, value, bias, output, logsumexp;
   std::vector<NamedTensor> tables = {};
+  Tensor sink = {};
+  std::optional<uint64_t> dropout_seed = {};
 };
 
 // Gradients have the shapes of what they are gradients of, and the problem's dtype, except:
 //   grad_logsumexp: optional input, as logsumexp;
 //   grad_bias: optional output, shape of bias, float32 (float64 in a float64 problem): it sums
 //     over every axis that bias broadcasts.
+//   grad_sink: optional output, in the shape and dtype of sink.
 //   grad_tables: optional outputs, by the names of tables and in their shapes, float32 (float64 in
 //     a float64 problem).
 // output and logsumexp are those of forward. Every element of every gradient is written.
@@ -53,6 +61,9 @@ struct BackwardTensors {
   Tensor grad_query, grad_key, grad_value, grad_bias;
   std::vector<NamedTensor> tables = {};
   std::vector<NamedTensor> grad_tables = {};
+  Tensor sink = {};
+  Tensor grad_sink = {};
+  std::optional<uint64_t> dropout_seed = {};
 };
 
 // The memory of one run; 64-byte aligned.

@@ -50,8 +50,16 @@ struct NamedTensor {
   Tensor tensor;
 };
 
+// Where the sequences of a ragged batch lie: sequence i is rows [data[i], data[i + 1]) of the
+// length axis. Ascending from 0; a sequence may be empty.
+struct SequenceStarts {
+  const void* data = nullptr;  // of kInt32 or kInt64
+  IntegerType type = IntegerType::kInt32;
+  int64_t size = 0;  // sequences + 1
+};
+
 struct Step {
-  int64_t batch = 1;
+  int64_t batch = 1;  // a ragged batch: number of sequences
   int64_t query_length = 0;
   int64_t kv_length = 0;
   int64_t query_offset = 0;  // global position of the first query, key, batch entry, head:
@@ -62,6 +70,11 @@ struct Step {
   // run time (plan.h).
   std::vector<IntegerTable> tables = {};
   std::vector<NamedScalar> scalars = {};
+  // Both or none. Then the tensors have batch 1, query_length and kv_length are their lengths, and
+  // b, q, k, query_length and kv_length of masks and scores are those of a sequence. Rows behind
+  // the last sequence are never read, and are 0 in output and gradients (logsumexp: -infinity).
+  SequenceStarts query_starts = {};
+  SequenceStarts key_starts = {};
 };
 
 }  // namespace tilewise

@@ -104,6 +104,10 @@ typedef struct tilewise_problem {
   int32_t reserved;           /* 0 */
   const char* score;          /* likewise ("softcap:cap=30", "s - slope[h] * (q - k)"); NULL: s */
   int64_t max_table_elements; /* 0: 16384 */
+  double dropout;
+  int32_t has_sink;
+  int32_t reserved2;         /* 0 */
+  int64_t max_total_queries; /* 0: max_batch * max_query_length */
 } tilewise_problem;
 
 /* Calls task(task_context, w) once for every w in [0, workers) and returns when all calls returned.
@@ -137,6 +141,11 @@ typedef struct tilewise_step {
   size_t table_count;
   const tilewise_scalar* const* scalars;
   size_t scalar_count;
+  /* Of a ragged batch: batch + 1 numbers each; NULL: none. */
+  const void* query_starts;
+  const void* key_starts;
+  int32_t starts_type; /* TILEWISE_INT32 or TILEWISE_INT64, of both */
+  int32_t reserved;    /* 0 */
 } tilewise_step;
 
 /* Shapes and dtypes: plan.h. NULL where a tensor is optional and absent (bias, logsumexp). */
@@ -146,6 +155,8 @@ typedef struct tilewise_forward_tensors {
   const tilewise_tensor *output, *logsumexp;
   const tilewise_named_tensor* const* tables; /* real tables of the score */
   size_t table_count;
+  const tilewise_tensor* sink;  /* NULL unless the problem has one */
+  const uint64_t* dropout_seed; /* NULL unless the problem has dropout */
 } tilewise_forward_tensors;
 
 /* Optional: bias, grad_logsumexp, grad_bias. */
@@ -158,6 +169,8 @@ typedef struct tilewise_backward_tensors {
   size_t table_count;
   const tilewise_named_tensor* const* grad_tables; /* optional, by the names of tables */
   size_t grad_table_count;
+  const tilewise_tensor *sink, *grad_sink; /* grad_sink is optional */
+  const uint64_t* dropout_seed;
 } tilewise_backward_tensors;
 
 typedef struct tilewise_attention_options {
@@ -174,6 +187,11 @@ typedef struct tilewise_attention_options {
   size_t table_count;
   const tilewise_scalar* const* scalars;
   size_t scalar_count;
+  double dropout;
+  const void *query_starts, *key_starts; /* as in tilewise_step */
+  int64_t sequences;                     /* with starts: their number */
+  int32_t starts_type;
+  int32_t reserved; /* 0 */
 } tilewise_attention_options;
 
 TILEWISE_API const char* tilewise_version(void);

@@ -145,6 +145,15 @@ std::vector<tilewise::NamedTensor> to_named(const tilewise_named_tensor* const* 
   return tensors;
 }
 
+std::optional<uint64_t> to_seed(const uint64_t* seed) {
+  return seed ? std::optional(*seed) : std::nullopt;
+}
+
+tilewise::SequenceStarts to_starts(const void* data, int32_t type, int64_t sequences) {
+  if (!data) return {};
+  return {data, static_cast<tilewise::IntegerType>(type), sequences + 1};
+}
+
 tilewise::ForwardTensors to_tensors(const tilewise_forward_tensors* given, const char* operation) {
   const tilewise_forward_tensors t = known_part(given, operation, "tensors");
   const auto get = [&](const tilewise_tensor* x, const char* name) {
@@ -156,7 +165,9 @@ tilewise::ForwardTensors to_tensors(const tilewise_forward_tensors* given, const
           get(t.bias, "bias"),
           get(t.output, "output"),
           get(t.logsumexp, "logsumexp"),
-          to_named(t.tables, t.table_count, operation, "tables")};
+          to_named(t.tables, t.table_count, operation, "tables"),
+          get(t.sink, "sink"),
+          to_seed(t.dropout_seed)};
 }
 
 tilewise::BackwardTensors to_tensors(const tilewise_backward_tensors* given,
@@ -178,7 +189,10 @@ tilewise::BackwardTensors to_tensors(const tilewise_backward_tensors* given,
           get(t.grad_value, "grad_value"),
           get(t.grad_bias, "grad_bias"),
           to_named(t.tables, t.table_count, operation, "tables"),
-          to_named(t.grad_tables, t.grad_table_count, operation, "grad_tables")};
+          to_named(t.grad_tables, t.grad_table_count, operation, "grad_tables"),
+          get(t.sink, "sink"),
+          get(t.grad_sink, "grad_sink"),
+          to_seed(t.dropout_seed)};
 }
 
 tilewise::Mask to_mask(const char* text) {
@@ -221,6 +235,9 @@ tilewise::AttentionOptions to_options(const tilewise_attention_options* given,
   options.query_offset = o.query_offset;
   options.key_offset = o.key_offset;
   options.same_bits_as_prefill = o.same_bits_as_prefill != 0;
+  options.dropout = o.dropout;
+  options.query_starts = to_starts(o.query_starts, o.starts_type, o.sequences);
+  options.key_starts = to_starts(o.key_starts, o.starts_type, o.sequences);
   options.plan.isa = o.isa ? o.isa : "";
   options.plan.threads = o.threads;
   return options;
@@ -236,7 +253,9 @@ tilewise::Step to_step(const tilewise_step* step, const char* operation) {
           s.batch_offset,
           s.head_offset,
           to_tables(s.tables, s.table_count, operation),
-          to_scalars(s.scalars, s.scalar_count, operation)};
+          to_scalars(s.scalars, s.scalar_count, operation),
+          to_starts(s.query_starts, s.starts_type, s.batch),
+          to_starts(s.key_starts, s.starts_type, s.batch)};
 }
 
 }  // namespace
@@ -287,6 +306,9 @@ tilewise_status tilewise_plan_create(const tilewise_problem* problem,
     description.scale = to_scale(p.scale);
     description.has_bias = p.has_bias != 0;
     description.same_bits_as_prefill = p.same_bits_as_prefill != 0;
+    description.has_sink = p.has_sink != 0;
+    description.dropout = p.dropout;
+    description.max_total_queries = p.max_total_queries;
     if (p.max_table_elements != 0) description.max_table_elements = p.max_table_elements;
     std::unique_ptr<CallbackExecutor> executor;
     if (o.run_workers) {
