@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who races in bench/peers.py: each a function (case, data, setup) -> (run, result).
 
-run() is what is timed, on inputs that lie ready; result() gives the tensors of the last run as numpy in float32.
+run() is what is timed, on inputs that lie ready; result() gives the tensors of the last run as numpy in float32, and
+in a case with dropout which pairs of the first head it kept, as "keep".
 Raises Unsupported with the reason where it cannot do the case, ImportError where its package is missing.
 
 One query of a decode step with grouped heads is the same function as `group` queries of one key head, without a
@@ -23,7 +24,7 @@ class Unsupported(Exception):
 @dataclasses.dataclass(frozen=True)
 class Case:
     group: str
-    which: str  # forward, backward
+    which: str  # forward, backward, forward+backward
     dtype: str
     batch: int
     heads: int
@@ -32,19 +33,21 @@ class Case:
     keys: int
     dim: int
     causal: bool = False
+    dropout: float = 0
 
     @property
     def name(self):
         heads = f"H{self.heads}" if self.heads == self.kv_heads else f"H{self.heads}/{self.kv_heads}"
         length = f"N{self.keys}" if self.queries == self.keys else f"{self.queries}x{self.keys}"
         mask = "causal" if self.causal else "full"
-        return f"{self.which} {self.dtype} B{self.batch} {heads} {length} d{self.dim} {mask}"
+        dropout = f" dropout {self.dropout}" if self.dropout else ""
+        return f"{self.which} {self.dtype} B{self.batch} {heads} {length} d{self.dim} {mask}{dropout}"
 
     @property
     def flops(self):
         """As tilewise bench counts: visible pairs only."""
         pairs = self.queries * (self.queries + 1) // 2 if self.causal else self.queries * self.keys
-        return 4 * self.batch * self.heads * pairs * self.dim * (1 if self.which == "forward" else 2.5)
+        return 4 * self.batch * self.heads * pairs * self.dim * PASSES[self.which]
 
     @property
     def query_shape(self):
@@ -64,6 +67,7 @@ class Case:
         return 2 * math.prod(self.key_shape) * ITEM_BYTES[self.dtype]
 
 
+PASSES = {"forward": 1, "backward": 2.5, "forward+backward": 3.5}  # in forwards
 ITEM_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 # Distance of 1 to the next number.
 EPSILON = {"fp32": 2.0**-23, "bf16": 2.0**-7, "fp16": 2.0**-10}
@@ -89,7 +93,7 @@ def make_data(case):
     """q, k, v and do: N(0, 1), the same for every contestant."""
     random = np.random.default_rng(1)
     shapes = {"q": case.query_shape, "k": case.key_shape, "v": case.key_shape}
-    if case.which == "backward":
+    if case.which != "forward":
         shapes["do"] = case.query_shape
     return {name: from_fp32(random.standard_normal(shape, np.float32), case.dtype) for name, shape in shapes.items()}
 
@@ -100,24 +104,68 @@ class Setup:
     threads: int
 
 
+SEED = 7  # of dropout
+
+
+def kept_pairs(case, head=0):
+    """Which pairs of a head of the first batch entry Tilewise keeps: docs/notation.md, written again."""
+    q, k = np.arange(case.queries)[:, None], np.arange(case.keys)[None, :]
+    words = [((q >> 4) << 3 | (q & 7)) + 0 * k, ((k >> 4) << 2 | (k & 7) >> 1) + 0 * q, head + 0 * (q + k), 0 * (q + k)]
+    words = [word.astype(np.uint64) for word in words]
+    low, shift, key = np.uint64(0xFFFFFFFF), np.uint64(32), [SEED & 0xFFFFFFFF, SEED >> 32]
+    for _ in range(10):
+        a, b = words[0] * np.uint64(0xD2511F53), words[2] * np.uint64(0xCD9E8D57)
+        words = [(b >> shift) ^ words[1] ^ np.uint64(key[0]), b & low,
+                 (a >> shift) ^ words[3] ^ np.uint64(key[1]), a & low]
+        key = [(key[0] + 0x9E3779B9) & 0xFFFFFFFF, (key[1] + 0xBB67AE85) & 0xFFFFFFFF]
+    word = np.choose((q >> 3 & 1) + 2 * (k >> 3 & 1), words)
+    return (word >> ((k & 1) * 16).astype(np.uint64) & np.uint64(0xFFFF)) >= round(case.dropout * 65536)
+
+
+def first_head(case, data, keep):
+    """Output and gradients of the first head in float64, of the pairs that `keep` names."""
+    q, k, v, do = (to_fp32(data[name][0, 0], case.dtype).astype(np.float64) for name in ("q", "k", "v", "do"))
+    scale, stays = 1 / math.sqrt(case.dim), keep / (1 - case.dropout)
+    s = q @ k.T * scale
+    if case.causal:
+        s[np.triu_indices(case.queries, 1)] = -np.inf
+    p = np.exp(s - s.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    o = (p * stays) @ v
+    ds = p * ((do @ v.T) * stays - (do * o).sum(-1, keepdims=True))
+    return {"o": o, "dq": ds @ k * scale, "dk": ds.T @ q * scale, "dv": (p * stays).T @ do}
+
+
 def tilewise(case, data, setup):
     attention = lib.Attention(
         setup.library, batch=case.batch, heads=case.heads, kv_heads=case.kv_heads, queries=case.queries,
-        keys=case.keys, dim=case.dim, dtype=case.dtype, mask="causal" if case.causal else "none", threads=setup.threads)
+        keys=case.keys, dim=case.dim, dtype=case.dtype, mask="causal" if case.causal else "none", threads=setup.threads,
+        dropout=case.dropout)
     inputs = {"query": data["q"], "key": data["k"], "value": data["v"], "output": np.empty_like(data["q"])}
     views = {name: lib.view(array, case.dtype) for name, array in inputs.items()}
+    seed = SEED if case.dropout else None
+    output = {"o": inputs["output"]}
     if case.which == "forward":
-        tensors = lib.tensors(lib.ForwardTensors, **views)
-        return (lambda: attention.forward(tensors)), (lambda: {"o": to_fp32(inputs["output"], case.dtype)})
+        tensors = lib.tensors(lib.ForwardTensors, views, seed)
+        return (lambda: attention.forward(tensors)), (lambda: in_fp32(output, case))
     views["logsumexp"] = lib.view(np.empty((case.batch, case.heads, case.queries, 1), np.float32), "fp32")
-    attention.forward(lib.tensors(lib.ForwardTensors, **views))
-    gradients = {"grad_query": np.empty_like(data["q"]), "grad_key": np.empty_like(data["k"]),
-                 "grad_value": np.empty_like(data["v"])}
-    for name, array in {"grad_output": data["do"], **gradients}.items():
+    forward = lib.tensors(lib.ForwardTensors, dict(views), seed)
+    attention.forward(forward)
+    gradients = {"dq": np.empty_like(data["q"]), "dk": np.empty_like(data["k"]), "dv": np.empty_like(data["v"])}
+    for name, array in zip(("grad_output", "grad_query", "grad_key", "grad_value"), (data["do"], *gradients.values())):
         views[name] = lib.view(array, case.dtype)
-    tensors = lib.tensors(lib.BackwardTensors, **views)
-    return ((lambda: attention.backward(tensors)),
-            (lambda: {name: to_fp32(array, case.dtype) for name, array in zip(("dq", "dk", "dv"), gradients.values())}))
+    backward = lib.tensors(lib.BackwardTensors, views, seed)
+    if case.which == "backward":
+        return (lambda: attention.backward(backward)), (lambda: in_fp32(gradients, case))
+
+    def run():
+        attention.forward(forward)
+        attention.backward(backward)
+    return run, lambda: in_fp32(output | gradients, case) | ({"keep": kept_pairs(case)} if case.dropout else {})
+
+
+def in_fp32(arrays, case):
+    return {name: to_fp32(array, case.dtype) for name, array in arrays.items()}
 
 
 def torch_race(case, data, setup, attend):
@@ -134,25 +182,42 @@ def torch_race(case, data, setup, attend):
     q = tensor("q", case.folded_shape)
     k, v = tensor("k", case.key_shape), tensor("v", case.key_shape)
     kept = {}
+    names = "dq", "dk", "dv"
     if case.which == "forward":
         def run():
             with torch.no_grad():
                 kept["o"] = attend(q, k, v)
     else:
         leaves = [x.requires_grad_() for x in (q, k, v)]
-        output, grad_output = attend(*leaves), tensor("do", case.folded_shape)
+        grad_output = tensor("do", case.folded_shape)
+        if case.which == "backward":
+            output = attend(*leaves)
 
-        def run():
-            gradients = torch.autograd.grad(output, leaves, grad_output, retain_graph=True)
-            kept.update(zip(("dq", "dk", "dv"), gradients))
-    return run, lambda: {name: value.detach().float().numpy() for name, value in kept.items()}
+            def run():
+                kept.update(zip(names, torch.autograd.grad(output, leaves, grad_output, retain_graph=True)))
+        else:
+            def run():
+                kept["o"] = attend(*leaves)
+                kept.update(zip(names, torch.autograd.grad(kept["o"], leaves, grad_output)))
+
+    def result():
+        if not case.dropout:
+            return {name: value.detach().float().numpy() for name, value in kept.items()}
+        # Its dropout draws the same for P and for ones of P's shape.
+        torch.manual_seed(SEED)
+        run()
+        torch.manual_seed(SEED)
+        ones = torch.ones(case.batch, case.heads, case.queries, case.keys, dtype=dtype)
+        keep = torch.dropout(ones, case.dropout, True)[0, 0].float().numpy() > 0
+        return {name: value.detach().float().numpy() for name, value in kept.items()} | {"keep": keep}
+    return run, result
 
 
 def torch_sdpa(case, data, setup):
     from torch.nn.functional import scaled_dot_product_attention
 
-    return torch_race(case, data, setup,
-                      lambda q, k, v: scaled_dot_product_attention(q, k, v, is_causal=case.causal))
+    return torch_race(case, data, setup, lambda q, k, v: scaled_dot_product_attention(
+        q, k, v, is_causal=case.causal, dropout_p=case.dropout))
 
 
 def available_bytes():
@@ -166,8 +231,8 @@ def torch_unfused(case, data, setup):
     """softmax(q k^T) v as it is written."""
     import torch
 
-    # S and P; the backward holds a gradient of each besides, and autograd a copy.
-    matrices = 2 if case.which == "forward" else 5
+    # S and P; the backward holds a gradient of each besides, and autograd copies; dropout two.
+    matrices = 2 if case.which == "forward" else 7 if case.dropout else 5
     needed = matrices * case.batch * case.heads * case.queries * case.keys * ITEM_BYTES[case.dtype]
     if needed > 0.7 * available_bytes():
         raise Unsupported(f"S and P need {needed / 1e9:.1f} GB, more than this machine has free")
@@ -178,13 +243,14 @@ def torch_unfused(case, data, setup):
         s = q @ k.mT * scale
         if hidden is not None:
             s = s.masked_fill(hidden, -math.inf)
-        return torch.softmax(s, -1) @ v
+        p = torch.softmax(s, -1)
+        return (torch.dropout(p, case.dropout, True) if case.dropout else p) @ v
 
     return torch_race(case, data, setup, attend)
 
 
 def onnxruntime(case, data, setup):
-    if case.which == "backward":
+    if case.which != "forward":
         raise Unsupported("inference only")
     if case.dtype == "bf16":
         raise Unsupported("MultiHeadAttention on CPU has no bf16")
@@ -218,7 +284,7 @@ def onnxruntime(case, data, setup):
 
 
 def openvino(case, data, setup):
-    if case.which == "backward":
+    if case.which != "forward":
         raise Unsupported("inference only")
     import openvino as ov
     from openvino import opset13

@@ -11,10 +11,13 @@ bench does. A contestant that cannot do a case, or is not installed (bench/peers
 Exit code 1: a result differs.
 """
 import argparse
+import ctypes
+import dataclasses
 import hashlib
 import importlib.metadata
 import itertools
 import json
+import multiprocessing
 import os
 import pathlib
 import re
@@ -26,7 +29,7 @@ import time
 import numpy as np
 
 import tilewise_library
-from contestants import CONTESTANTS, EPSILON, Case, Setup, Unsupported, make_data
+from contestants import CONTESTANTS, EPSILON, Case, Setup, Unsupported, first_head, make_data
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGES = {"torch": "torch", "torch unfused": "torch", "onnxruntime": "onnxruntime", "openvino": "openvino"}
@@ -52,11 +55,16 @@ def all_cases():
     add("forward", "fp16")
     for dtype in ("fp32", "bf16"):
         cases.append(Case("decode", "forward", dtype, 1, 32, 8, 1, 32768, 128))
-    return cases
+    return cases + [gpt2_case(dtype) for dtype in ("fp32", "bf16")]
+
+
+def gpt2_case(dtype, batch=4, length=1024):
+    """Attention of GPT-2 medium in training, the case of the paper's Figure 1."""
+    return Case("GPT-2", "forward+backward", dtype, batch, 16, 16, length, length, 64, True, 0.1)
 
 
 # Two to three minutes on two cores.
-QUICK = re.compile(r"forward (fp32|bf16) B1 H12 N4096|backward .* H12 N4096 d64 causal|H1 N(128|512) |H32/8")
+QUICK = re.compile(r"forward (fp32|bf16) B1 H12 N4096|backward .* H12 N4096 d64 causal|H1 N(128|512) |H32/8|dropout")
 
 
 def wait_for_quiet(limit=0.5):
@@ -99,8 +107,14 @@ class Racer:
         return self.rounds >= rounds and sum(self.seconds) >= seconds
 
 
-def difference(result, truth):
-    """Of the tensors that differ most: the largest difference over the largest value."""
+def difference(case, data, result, first):
+    """Of the tensor that differs most: the largest difference over the largest value. From the result of the first
+    contestant; with dropout, where all draw other pairs, the first head from float64."""
+    if case.dropout:
+        truth = first_head(case, data, result["keep"])
+        result = {name: result[name][0, 0] for name in truth}
+    else:
+        truth = first
     return max(float(np.max(np.abs(result[name].reshape(value.shape) - value)) / np.max(np.abs(value)))
                for name, value in truth.items())
 
@@ -131,10 +145,66 @@ def race(case, setup, rounds, seconds):
                      "rounds": racer.rounds, "calls": len(racer.seconds),
                      "gflops": case.flops / median / 1e9,
                      "ratio": median / statistics.median(ours.seconds),
-                     "difference": difference(racer.result, ours.result)})
+                     "difference": difference(case, data, racer.result, ours.result)})
         if not rows[-1]["difference"] <= UNITS_ALLOWED[case.dtype] * EPSILON[case.dtype]:
             rows[-1]["wrong"] = True
     return rows + [{"name": name, "reason": reason} for name, reason in reasons.items()]
+
+
+def status_bytes(field):
+    """Of this process: VmRSS is resident now, VmHWM was at most."""
+    line = next(line for line in open("/proc/self/status") if line.startswith(field + ":"))
+    return int(line.split()[1]) * 1024
+
+
+def needed_bytes(name, case, build, threads):
+    """Peak of resident memory in one run, inputs included. For a process of its own."""
+    setup = Setup(tilewise_library.load(library_of(build)), threads)
+    small = dataclasses.replace(case, batch=1, queries=64, keys=64)
+    CONTESTANTS[name](small, make_data(small), setup)[0]()  # what loading and the first call need
+    before = status_bytes("VmRSS")
+    data = make_data(case)
+    ctypes.CDLL(None).malloc_trim(0)
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak begins again
+    CONTESTANTS[name](case, data, setup)[0]()
+    return status_bytes("VmHWM") - before
+
+
+def answer_needed_bytes(connection, *arguments):
+    try:
+        connection.send(needed_bytes(*arguments))
+    except (Unsupported, ImportError) as error:
+        connection.send(str(error))
+
+
+def memory_rows(case, build, threads):
+    """One row per contestant that can do the case: what one run needs."""
+    rows = []
+    context = multiprocessing.get_context("spawn")
+    for name in CONTESTANTS:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=answer_needed_bytes, args=(theirs, name, case, build, threads))
+        process.start()
+        theirs.close()
+        try:
+            answer = ours.recv()
+        except EOFError:  # it ran out of memory, for one
+            answer = "the process failed"
+        process.join()
+        rows.append({"name": name, "reason": answer} if isinstance(answer, str) else {"name": name, "bytes": answer})
+    return {"case": case.name, "dtype": case.dtype, "length": case.queries, "contestants": rows}
+
+
+def library_of(build):
+    return build / "src/libtilewise_shared.so"
+
+
+def print_memory(memory):
+    print(f"\nmemory of {memory['case']}, inputs included")
+    for row in memory["contestants"]:
+        if "bytes" in row:
+            times = row["bytes"] / memory["contestants"][0]["bytes"]
+            print(f"  {row['name']:<14} {row['bytes'] / 1e6:10.1f} MB {times:19.2f}x", flush=True)
 
 
 def ask(program, *arguments):
@@ -229,7 +299,7 @@ def main():
     if options.list:
         return print("\n".join(case.name for case in cases))
     program = options.build / "bin/tilewise"
-    setup = Setup(tilewise_library.load(options.build / "src/libtilewise_shared.so"), options.threads)
+    setup = Setup(tilewise_library.load(library_of(options.build)), options.threads)
     rounds, seconds = (3, 0.2) if options.quick else (5, 1.0)
     start = time.perf_counter()
     doctor = "doctor", "--threads", str(options.threads)
@@ -247,6 +317,10 @@ def main():
     for case in cases:
         results["cases"].append(run_case(program, case, setup, rounds, seconds))
         print_case(results["cases"][-1])
+    results["memory"] = []
+    if any(case.dropout for case in cases):
+        results["memory"].append(memory_rows(gpt2_case("bf16", 2, 4096), options.build, options.threads))
+        print_memory(results["memory"][-1])
     results["machine"] = machine_fields(before, ask(program, *doctor))
     results["seconds"] = time.perf_counter() - start
     print_summary(results)

@@ -27,7 +27,9 @@ class Problem(Struct):
     _fields_ = [("struct_size", ctypes.c_size_t),
                 *fields(ctypes.c_int64, "query_heads kv_heads max_batch max_query_length max_kv_length head_dim "
                                         "value_dim"),
-                *fields(ctypes.c_int32, "dtype has_bias"), ("mask", ctypes.c_char_p), ("scale", ctypes.c_double)]
+                *fields(ctypes.c_int32, "dtype has_bias"), ("mask", ctypes.c_char_p), ("scale", ctypes.c_double),
+                *fields(ctypes.c_int32, "same_bits_as_prefill reserved"), ("score", ctypes.c_char_p),
+                ("max_table_elements", ctypes.c_int64), ("dropout", ctypes.c_double)]
 
 
 class PlanOptions(Struct):
@@ -44,13 +46,18 @@ class Step(Struct):
 
 class ForwardTensors(Struct):
     _fields_ = [("struct_size", ctypes.c_size_t),
-                *fields(ctypes.POINTER(Tensor), "query key value bias output logsumexp")]
+                *fields(ctypes.POINTER(Tensor), "query key value bias output logsumexp"),
+                ("tables", ctypes.c_void_p), ("table_count", ctypes.c_size_t), ("sink", ctypes.POINTER(Tensor)),
+                ("dropout_seed", ctypes.POINTER(ctypes.c_uint64))]
 
 
 class BackwardTensors(Struct):
     _fields_ = [("struct_size", ctypes.c_size_t),
                 *fields(ctypes.POINTER(Tensor), "query key value bias output logsumexp grad_output grad_logsumexp "
-                                                "grad_query grad_key grad_value grad_bias")]
+                                                "grad_query grad_key grad_value grad_bias"),
+                ("tables", ctypes.c_void_p), ("table_count", ctypes.c_size_t), ("grad_tables", ctypes.c_void_p),
+                ("grad_table_count", ctypes.c_size_t), *fields(ctypes.POINTER(Tensor), "sink grad_sink"),
+                ("dropout_seed", ctypes.POINTER(ctypes.c_uint64))]
 
 
 def load(path):
@@ -77,11 +84,11 @@ def view(array, dtype):
 class Attention:
     """A plan, a schedule and a workspace for one problem; forward and backward then only run."""
 
-    def __init__(self, library, *, batch, heads, kv_heads, queries, keys, dim, dtype, mask, threads):
+    def __init__(self, library, *, batch, heads, kv_heads, queries, keys, dim, dtype, mask, threads, dropout=0):
         self.library = library
         self.plan, self.schedule, self.workspace = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p()
         problem = Problem(query_heads=heads, kv_heads=kv_heads, max_batch=batch, max_query_length=queries,
-                          max_kv_length=keys, head_dim=dim, dtype=DTYPES[dtype], mask=mask.encode())
+                          max_kv_length=keys, head_dim=dim, dtype=DTYPES[dtype], mask=mask.encode(), dropout=dropout)
         step = Step(batch=batch, query_length=queries, kv_length=keys)
         self.call("plan_create", ctypes.byref(problem), ctypes.byref(PlanOptions(threads=threads)),
                   ctypes.byref(self.plan))
@@ -105,7 +112,9 @@ class Attention:
         self.call("backward", self.plan, self.schedule, ctypes.byref(tensors), self.workspace)
 
 
-def tensors(kind, **views):
+def tensors(kind, views, dropout_seed=None):
     result = kind(**{name: ctypes.pointer(tensor) for name, tensor in views.items()})
+    if dropout_seed is not None:
+        result.dropout_seed = ctypes.pointer(ctypes.c_uint64(dropout_seed))
     result.views = views
     return result

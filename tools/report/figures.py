@@ -435,5 +435,5 @@ def peer_case(case):
         heads = f"{case['heads']}/{case['kv_heads']}"
         lengths = f"{case['queries']} query, {case['keys']} keys"
     batch = f"batch {case['batch']}, " if case["batch"] > 1 else ""
-    what = case["dtype"] if case["group"] == "decode" else "causal" if case["causal"] else "full"
+    what = case["dtype"] if case["group"] in ("decode", "GPT-2") else "causal" if case["causal"] else "full"
     return f"{lengths}, d {case['dim']}\n{batch}H {heads}, {what}"
