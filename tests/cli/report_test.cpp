@@ -101,6 +101,17 @@ void check_tile_sizes(const Json& report) {
   EXPECT_LT(before, INT64_MAX);
 }
 
+void check_gpt2(const Json& report) {
+  const Json& gpt2 = report["gpt2"];
+  EXPECT_EQ(gpt2["dropout"], 0.1);
+  // 2 dtypes: Tilewise without dropout, and all three with it.
+  EXPECT_EQ(gpt2["times"].size(), 2U * 4U);
+  for (const Json& row : gpt2["times"]) EXPECT_GT(row["total_ms"].get<double>(), 0) << row;
+  EXPECT_EQ(gpt2["errors"].size(), 2U * 4U);
+  for (const Json& row : gpt2["errors"]) EXPECT_TRUE(row["within_bound"].get<bool>()) << row;
+  EXPECT_EQ(gpt2["memory"].size(), 3U);
+}
+
 void check_masks(const Json& report) {
   const Json& masks = report["masks"];
   // 256 tokens are 2 blocks: dense, density 1 and 1/2 in 2 dtypes.
@@ -180,6 +191,7 @@ TEST(Report, ShortestReportIsCompleteAndItsPageToo) {
   check_times_and_memory(report);
   check_counts(report);
   check_tile_sizes(report);
+  check_gpt2(report);
   check_masks(report);
   check_table(outcome.out);
   const std::string python = python_with("numpy, matplotlib");

@@ -144,6 +144,7 @@ Json measure_all(const Options& options, const ReportInput* input, Progress& pro
   if (input != nullptr) section("input", [&] { return report_input(context, *input); });
   section("runtime", [&] { return report_runtime(context); });
   section("memory", [&] { return report_memory(context); });
+  section("gpt2", [&] { return report_gpt2(context); });
   section("latency", [&] { return report_latency(context); });
   section("io", [&] { return report_io(context); });
   section("blocks", [&] { return report_blocks(context); });
@@ -169,7 +170,7 @@ void make_report(Options options, int& exit_code) {
 
   Json report;
   {
-    Progress progress("report", 8);
+    Progress progress("report", 9);
     report = measure_all(options, input.get(), progress);
   }
   Json object = {{"schema", 1}, {"command", "report"}};

@@ -78,22 +78,6 @@ BenchData data_of(const Input& input, const Problem& problem, uint64_t seed) {
           seed};
 }
 
-Json errors_json(const std::string& dtype, const std::vector<Accuracy>& errors) {
-  Json result = Json::array();
-  for (const Accuracy& e : errors) {
-    result.push_back({{"dtype", dtype},
-                      {"tensor", e.tensor},
-                      {"max_error", e.max_error},
-                      {"naive_error", e.naive_error},
-                      {"max_bound", e.max_bound},
-                      {"rms_error", e.rms_error},
-                      {"naive_rms_error", e.naive_rms_error},
-                      {"rms_bound", e.rms_bound},
-                      {"within_bound", e.within_bound()}});
-  }
-  return result;
-}
-
 // Results that the file holds, made by whoever made the file, against our float64 reference.
 Json compare_with_file(const io::SafetensorsFile& file, const Problem& problem,
                        const BackwardTensors& tensors) {
@@ -156,6 +140,22 @@ Json speed(ReportContext& context, const Problem& problem, const BenchData& data
 }
 
 }  // namespace
+
+Json errors_json(const std::string& dtype, const std::vector<Accuracy>& errors) {
+  Json result = Json::array();
+  for (const Accuracy& e : errors) {
+    result.push_back({{"dtype", dtype},
+                      {"tensor", e.tensor},
+                      {"max_error", e.max_error},
+                      {"naive_error", e.naive_error},
+                      {"max_bound", e.max_bound},
+                      {"rms_error", e.rms_error},
+                      {"naive_rms_error", e.naive_rms_error},
+                      {"rms_bound", e.rms_bound},
+                      {"within_bound", e.within_bound()}});
+  }
+  return result;
+}
 
 std::shared_ptr<const ReportInput> load_report_input(const std::string& path,
                                                      const std::string& mask_text) {

@@ -19,18 +19,10 @@
 namespace tilewise::cli {
 namespace {
 
-struct Peaks {
-  int64_t forward_tensor_bytes = 0;  // inputs and output
-  int64_t tensor_bytes = 0;          // and gradients
-  int64_t own_bytes = 0;  // counted: workspace, logsumexp, and matrices of the standard form
-  int64_t forward_bytes = 0;
-  int64_t total_bytes = 0;
-};
-
-Peaks measure_case(Implementation implementation, const Problem& problem, uint64_t seed,
-                   const PlanOptions& options) {
+MemoryPeaks measure_case(Implementation implementation, const Problem& problem, uint64_t seed,
+                         const PlanOptions& options) {
   const int64_t start = measure::resident_bytes();
-  Peaks peaks;
+  MemoryPeaks peaks;
   {
     const BenchData data(problem, seed, false);
     const auto contestant = make_contestant(implementation, problem, false, options);
@@ -79,6 +71,12 @@ std::optional<Result> in_child(const Work& work) {
 
 }  // namespace
 
+std::optional<MemoryPeaks> measure_memory(const ReportContext& context,
+                                          Implementation implementation, const Problem& problem) {
+  return in_child<MemoryPeaks>(
+      [&] { return measure_case(implementation, problem, context.seed, context.plan); });
+}
+
 Json report_memory(ReportContext& context) {
   Json results = Json::array();
   if (measure::peak_resident_bytes() == 0) {
@@ -95,8 +93,7 @@ Json report_memory(ReportContext& context) {
         const Problem problem = report_problem(1, length, dtype, mask);
         for (const Implementation implementation : kRivals) {
           if (!is_feasible(context, "memory", implementation, problem)) continue;
-          const auto peaks = in_child<Peaks>(
-              [&] { return measure_case(implementation, problem, context.seed, context.plan); });
+          const auto peaks = measure_memory(context, implementation, problem);
           if (!peaks) {
             context.not_run.push_back({{"section", "memory"},
                                        {"implementation", implementation_name(implementation)},

@@ -5,9 +5,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "cli/accuracy.h"
 #include "cli/contestant.h"
 #include "cli/output.h"
 #include "cli/progress.h"
@@ -55,10 +57,25 @@ struct ReportInput;
                                                                    const std::string& mask_text);
 // Errors of O and the gradients in every dtype, Tilewise and naive, and the speed.
 [[nodiscard]] Json report_input(ReportContext& context, const ReportInput& input);
+[[nodiscard]] Json errors_json(const std::string& dtype, const std::vector<Accuracy>& errors);
 // Forward and backward against length.
 [[nodiscard]] Json report_runtime(ReportContext& context);
+// What a forward and a backward hold at most, by the resident memory of a process of their own.
+struct MemoryPeaks {
+  int64_t forward_tensor_bytes = 0;  // inputs and output
+  int64_t tensor_bytes = 0;          // and gradients
+  int64_t own_bytes = 0;  // counted: workspace, logsumexp, and matrices of the standard form
+  int64_t forward_bytes = 0;
+  int64_t total_bytes = 0;
+};
+// Nothing if the process failed.
+[[nodiscard]] std::optional<MemoryPeaks> measure_memory(const ReportContext& context,
+                                                        Implementation implementation,
+                                                        const Problem& problem);
 // Resident memory against length, each case in a process of its own.
 [[nodiscard]] Json report_memory(ReportContext& context);
+// Attention of GPT-2 in training, with dropout, the case of [Dao22] Figure 1.
+[[nodiscard]] Json report_gpt2(ReportContext& context);
 // Short sequences, one at a time.
 [[nodiscard]] Json report_latency(ReportContext& context);
 // Words moved: formula and count; and through a simulated cache.

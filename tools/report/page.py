@@ -196,6 +196,48 @@ def masks_section(report):
     return section("Any mask", figure(figures.masks(report), caption), numbers, butterfly, plan_table)
 
 
+def gpt2_memory_rows(report, peers):
+    """Who, peak memory of a forward and backward; of the peers' run where there is one, as theirs is in that."""
+    rows = [(NAMES[row["implementation"]], row["length"], row["total_peak_bytes"]) for row in report["gpt2"]["memory"]]
+    for memory in peers["memory"] if peers else []:
+        rows += [(PEERS[row["name"]][0], memory["length"], row["bytes"]) for row in memory["contestants"]
+                 if "bytes" in row and row["name"] != "tilewise"]
+    return rows
+
+
+def gpt2_section(report, peers):
+    data = report.get("gpt2")
+    if not data:
+        return ""
+    rows = []
+    for row in data["times"]:
+        ours = select(data["times"], dtype=row["dtype"], implementation="tilewise", dropout=data["dropout"])[0]
+        name = NAMES[row["implementation"]] + ("" if row["dropout"] else ", no dropout")
+        rows.append([text(row["dtype"]), text(name), f"{row['total_ms']:.0f} ms",
+                     f"{row['total_ms'] / ours['total_ms']:.2f}×", ""])
+    for case in select(peers["cases"], group="GPT-2") if peers else []:
+        for row in case["contestants"]:
+            if "ratio" in row:
+                rows.append([text(case["dtype"]), text(PEERS[row["name"]][0] + ", the peers' race"),
+                             f"{row['median_ms']:.0f} ms", f"{row['ratio']:.2f}×", f"{row['difference']:.1e}"])
+    rows.sort(key=lambda row: ["fp32", "bf16"].index(row[0]))
+    times = table(["dtype", "", "forward + backward", "over Tilewise", "error"], rows)
+    memory = gpt2_memory_rows(report, peers)
+    memory_table = table([f"bf16, batch 2, N = {memory[0][1]}", "peak memory", "over Tilewise"],
+                         [[text(name), memory_text(size), ratio(size, memory[0][2])] for name, _, size in memory])
+    errors = table(["", "", "max", "naive max", "RMS", "naive RMS"],
+                   [[text(row["dtype"]), text(row["tensor"]), f"{row['max_error']:.2e}", f"{row['naive_error']:.2e}",
+                     f"{row['rms_error']:.2e}", f"{row['naive_rms_error']:.2e}"] for row in data["errors"]])
+    good = sum(row["within_bound"] for row in data["errors"])
+    intro = (f"<p>The case of Figure 1 of Dao et al. 2022: batch {data['batch']}, {data['heads']} heads, N = "
+             f"{data['length']}, head dim {data['head_dim']}, {text(data['mask'])}, dropout {data['dropout']}; in "
+             f"turns. {good} of {len(data['errors'])} results are within the bound. Error: of the peers' race, the "
+             "largest of output and gradients of one head from float64 with the pairs that each kept, over the "
+             "largest value. Memory: peak of a forward and a backward, inputs included, in a process of its own.</p>")
+    return section("Training GPT-2", intro, times, memory_table,
+                   f"<details><summary>Errors of Tilewise</summary>{errors}</details>")
+
+
 def peer_cell(case, name):
     row = next((row for row in case["contestants"] if row["name"] == name), {})
     if "ratio" not in row:
@@ -264,6 +306,7 @@ def page(report, peers):
         section("Memory", *(figure(figures.memory(report, dtype),
                                    f"{dtype}. " + memory_caption + stops(report, "memory", dtype))
                             for dtype in ("fp32", "bf16"))),
+        gpt2_section(report, peers),
         section("Latency", figure(
             figures.latency(report), "One causal forward, batch 1, "
             f"{report['latency'][0]['heads'] if report['latency'] else ''} heads: median, and the bar reaches up "
