@@ -56,6 +56,7 @@ struct PlanKey {
   uint64_t mask, score;  // hashes; 0: none
   double scale;
   bool has_bias, same_bits_as_prefill;
+  double dropout;
   int64_t max_table_elements;
   const KernelTable* kernels;
   int threads;
@@ -81,6 +82,7 @@ PlanKey key_of(const Problem& problem, const PlanOptions& options) {
           *problem.scale,
           problem.has_bias,
           problem.same_bits_as_prefill,
+          problem.dropout,
           problem.max_table_elements,
           &choose_kernels(options.isa),
           options.threads,
@@ -153,6 +155,7 @@ Call describe_call(const Tensors& tensors, const AttentionOptions& options, cons
   problem.score = options.score;
   problem.scale = options.scale;
   problem.has_bias = tensors.bias.data != nullptr;
+  problem.dropout = options.dropout;
   problem.same_bits_as_prefill = options.same_bits_as_prefill;
   problem.max_table_elements = table_elements(tensors);
   Step step;

@@ -10,6 +10,7 @@
 #include "engine/negligible_tiles.h"
 #include "engine/plan_data.h"
 #include "engine/work.h"
+#include "kernels/dropout.h"
 
 namespace tilewise {
 namespace {
@@ -42,6 +43,7 @@ class BackwardRun {
     launch_.mask_classes = schedule.backward_masks.data();
     launch_.class_of_head = schedule.heads.class_of_head.data();
     launch_.program_sizes = plan.programs;
+    launch_.dropout = dropout_of(plan.problem.dropout, tensors.dropout_seed);
     if (plan.problem.score.expression() != nullptr) set_score(tensors.tables);
     launch_.origin = {schedule.step.batch_offset, schedule.step.head_offset,
                       schedule.step.query_offset, schedule.step.key_offset};

@@ -5,6 +5,7 @@
 #include "engine/negligible_tiles.h"
 #include "engine/plan_data.h"
 #include "engine/work.h"
+#include "kernels/dropout.h"
 
 namespace tilewise {
 
@@ -26,6 +27,7 @@ void run_forward(const Plan::Data& plan, const Schedule::Data& schedule,
   launch.mask_classes = schedule.forward_masks.data();
   launch.class_of_head = schedule.heads.class_of_head.data();
   launch.program_sizes = plan.programs;
+  launch.dropout = dropout_of(plan.problem.dropout, tensors.dropout_seed);
   std::optional<RealTables> tables;
   TileProgram score;
   if (plan.problem.score.expression() != nullptr) {

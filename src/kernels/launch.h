@@ -31,6 +31,14 @@ struct Geometry {
   int64_t backward_key_tile;    // backward: keys of one item
 };
 
+// Which pairs are dropped after the softmax (docs/notation.md); others are multiplied by
+// keep_scale.
+struct Dropout {
+  uint64_t seed;
+  uint32_t threshold;  // of 16 random bits; 0: no dropout, and the rest is not read
+  double keep_scale;
+};
+
 // What some heads see: those whose masks fold to the same expression.
 struct MaskClass {
   TileRows by_query;  // rows of query tiles, runs of key tiles
@@ -69,6 +77,7 @@ struct ForwardLaunch {
   // s becomes its first output; null: it stays. Decode: the head is one of the query's variables.
   const TileProgram* score;
   ProgramSizes program_sizes;  // of the largest program: what the scratch was sized for
+  Dropout dropout;
   DecodeLaunch decode;         // read by decode only
 };
 
@@ -135,6 +144,7 @@ struct BackwardLaunch {
   const TileProgram* score;    // outputs: the score, its derivative by s, those of tables.lookups;
                                // null: s stays
   ProgramSizes program_sizes;  // as in ForwardLaunch
+  Dropout dropout;             // that of the forward
 
   // Run state, in the workspace. Real is float, or double in the float64 kernel.
   void* lse;    // Real [batch, query_heads, query_length]: logsumexp

@@ -63,6 +63,11 @@ Problem normalized(const Problem& problem, const char* operation) {
     reject(operation, "scale", text_of(*result.scale), "a positive, finite float32 number",
            "leave it empty for 1/sqrt(head_dim)");
   }
+  result.dropout = std::round(problem.dropout * 65536) / 65536;
+  if (!(problem.dropout >= 0 && result.dropout < 1)) {
+    reject(operation, "dropout", text_of(problem.dropout), "a probability in [0, 1 - 2^-16]",
+           "it is rounded to a multiple of 2^-16; 0 drops nothing");
+  }
   const int64_t dim = std::max(result.head_dim, result.value_dim);
   require_size(operation, "query", result.max_batch, result.query_heads, result.max_query_length,
                dim);

@@ -15,7 +15,7 @@ constexpr int64_t kMaxExtent = (int64_t{1} << 31) - 1;
 constexpr int64_t kMaxHeadDim = 512;
 constexpr int kMaxThreads = 4096;
 
-// The problem with kv_heads, value_dim and scale filled in.
+// The problem with kv_heads, value_dim and scale filled in and dropout rounded.
 [[nodiscard]] Problem normalized(const Problem& problem, const char* operation = "make_plan");
 
 // problem is normalized, here and below.

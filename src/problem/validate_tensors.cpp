@@ -96,6 +96,15 @@ class ArgumentChecker {
            Axis{bias.shape[2], "as bias"}, Axis{bias.shape[3], "as bias"}});
   }
 
+  void dropout_seed(const std::optional<uint64_t>& seed) const {
+    if (seed.has_value() == (problem_.dropout > 0)) return;
+    if (seed.has_value())
+      reject(operation_, "dropout_seed", "given", "none, as the problem has no dropout",
+             "set problem.dropout, to 2^-17 or more");
+    reject(operation_, "dropout_seed", "absent", "a number, as the problem has dropout",
+           "take another one for every step, and the same in forward and backward");
+  }
+
   // Every written tensor against every other one.
   void check_overlaps() const {
     for (int i = 0; i < count_; ++i) {
@@ -186,6 +195,7 @@ void validate_forward(const Problem& problem, const Step& step, const ForwardTen
   checker.key_like("key", tensors.key, Access::kRead);
   checker.value_like("value", tensors.value, Access::kRead);
   checker.bias(tensors.bias);
+  checker.dropout_seed(tensors.dropout_seed);
   checker.output_like("output", tensors.output, Access::kWritten);
   checker.row_numbers("logsumexp", tensors.logsumexp, Access::kWritten, Presence::kOptional);
   checker.check_overlaps();
@@ -198,6 +208,7 @@ void validate_backward(const Problem& problem, const Step& step, const BackwardT
   checker.key_like("key", tensors.key, Access::kRead);
   checker.value_like("value", tensors.value, Access::kRead);
   checker.bias(tensors.bias);
+  checker.dropout_seed(tensors.dropout_seed);
   checker.output_like("output", tensors.output, Access::kRead);
   checker.row_numbers("logsumexp", tensors.logsumexp, Access::kRead, Presence::kRequired);
   checker.output_like("grad_output", tensors.grad_output, Access::kRead);

@@ -126,6 +126,7 @@ const std::vector<Field>& fields() {
       {"bias", [](const Case& c) { return c.bias; }, read_bias},
       dtype("biastype", &Case::bias_dtype),
       real("biasinf", &Case::bias_minus_infinity),
+      real("dropout", &Case::dropout),
       choice("dlse", &Case::has_grad_logsumexp, kBoolNames),
       choice("samebits", &Case::same_bits_as_prefill, kBoolNames),
       choice("packed", &Case::is_packed, kBoolNames),
@@ -232,6 +233,7 @@ std::vector<std::pair<std::string, std::string>> features(const Case& c) {
           {"values", kValueNames[static_cast<size_t>(c.values)]},
           {"nan", kNotANumberNames[static_cast<size_t>(c.not_a_number)]},
           {"grad_logsumexp", c.has_grad_logsumexp ? "given" : "absent"},
+          {"dropout", c.dropout > 0 ? "given" : "none"},
           {"scale", c.scale > 0 ? "given" : "default"},
           {"offsets", c.query_offset != 0 || c.key_offset != 0 ? "given" : "zero"}};
 }

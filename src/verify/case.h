@@ -48,6 +48,7 @@ struct Case {
   DType bias_dtype = DType::kFloat32;
   double bias_minus_infinity = 0;  // part of the entries
   bool has_grad_logsumexp = false;
+  double dropout = 0;  // its seed is derived from that of the case
   bool same_bits_as_prefill = false;
   bool is_packed =
       false;  // q, k, v in one tensor [b, s, hq + 2 hkv, d], and so are their gradients

@@ -112,6 +112,7 @@ CaseMemory::CaseMemory(const Case& c)
   }
   t.output = add("output", outputs_, c.dtype, c.output, b, c.query_heads, n, c.value_dim);
   t.logsumexp = add("logsumexp", outputs_, wide(c.dtype), {}, b, c.query_heads, n, 1);
+  t.dropout_seed = dropout_seed();
   fill();
   place_not_a_number();
   for (Block& block : inputs_) block.memory.make_read_only();
@@ -279,7 +280,13 @@ void CaseMemory::place_not_a_number() {
 
 ForwardTensors CaseMemory::forward_tensors() const {
   const BackwardTensors& t = tensors_;
-  return {t.query, t.key, t.value, t.bias, t.output, t.logsumexp, t.tables};
+  return {t.query,  t.key, t.value, t.bias, t.output, t.logsumexp,
+          t.tables, {},    t.dropout_seed};
+}
+
+std::optional<uint64_t> CaseMemory::dropout_seed() const {
+  if (case_.dropout == 0) return {};
+  return case_.seed * 0x9E3779B97F4A7C15 + 1;  // all of its bits
 }
 
 Step CaseMemory::step() const {
@@ -301,6 +308,8 @@ reference::Inputs CaseMemory::reference_inputs() const {
   in.score = score_;
   in.step = step();
   in.tables = tensors_.tables;
+  in.dropout = case_.dropout;
+  in.dropout_seed = tensors_.dropout_seed.value_or(0);
   in.scale = case_.scale > 0 ? case_.scale : 1 / std::sqrt(double(case_.head_dim));
   return in;
 }

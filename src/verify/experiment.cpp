@@ -144,6 +144,7 @@ struct Experiment::State {
     problem.score = score_from_text(c.score);
     if (c.scale > 0) problem.scale = c.scale;
     problem.has_bias = c.bias != "none";
+    problem.dropout = c.dropout;
     problem.same_bits_as_prefill = c.same_bits_as_prefill;
     problem.max_table_elements = std::max(problem.max_table_elements, table_elements());
     return problem;

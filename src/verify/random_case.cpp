@@ -116,6 +116,17 @@ void draw_bias(Draw& draw, Case& c) {
   if (draw.chance(0.4)) c.bias_minus_infinity = draw.chance(0.2) ? 0.9 : 0.2;
 }
 
+// Drawn last, so that the rest of a case is what it would be without.
+void draw_dropout(Draw& draw, Case& c) {
+  static constexpr double kOdd[] = {0x1p-16, 0.001, 0.5, 0.9, 1 - 0x1p-16};
+  if (!draw.chance(0.25)) return;
+  c.dropout = draw.chance(0.6) ? 0.1 : draw.one_of(kOdd);
+  if (!draw.chance(0.25)) return;
+  // Within cells of random bits, and beyond 32 bits.
+  c.query_offset = draw.between(1, 40) + (draw.chance(0.5) ? int64_t{1} << 33 : 0);
+  c.key_offset = c.query_offset + draw.between(0, 20);
+}
+
 // Few queries against several chunks of keys: a kernel of its own.
 void draw_decode(Draw& draw, Case& c) {
   c.query_length = draw.between(1, 18);
@@ -183,6 +194,7 @@ Case random_case(uint64_t seed, uint64_t index) {
   // A derivative by a table that underflows to 0 hides a NaN.
   const bool may_underflow = c.values == Values::kTiny && c.not_a_number != NotANumber::kNone;
   if (draw.chance(0.2) && !may_underflow) c.score = score_from_text(draw.score()).text();
+  draw_dropout(draw, c);
   return c;
 }
 

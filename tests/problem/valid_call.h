@@ -76,7 +76,10 @@ struct ValidCall {
     } else {
       plan.forward(schedule,
                    {tensors.query, tensors.key, tensors.value, tensors.bias, tensors.output,
-                    tensors.logsumexp},
+                    tensors.logsumexp,
+                    {},
+                    {},
+                    tensors.dropout_seed},
                    workspace);
     }
   }

@@ -101,6 +101,27 @@ const InvalidCase kCases[] = {
     {Run::kForward, [](ValidCall& s) { s.problem.scale = 1e-60; },
      "make_plan: scale is 1e-60, expected a positive, finite float32 number; leave it empty for "
      "1/sqrt(head_dim)"},
+    {Run::kForward, [](ValidCall& s) { s.problem.dropout = -0.1; },
+     "make_plan: dropout is -0.1, expected a probability in [0, 1 - 2^-16]; it is rounded to a "
+     "multiple of 2^-16; 0 drops nothing"},
+    {Run::kForward, [](ValidCall& s) { s.problem.dropout = 1; },
+     "make_plan: dropout is 1, expected a probability in [0, 1 - 2^-16]; it is rounded to a "
+     "multiple of 2^-16; 0 drops nothing"},
+    {Run::kForward, [](ValidCall& s) { s.problem.dropout = kNaN; },
+     "make_plan: dropout is NaN, expected a probability in [0, 1 - 2^-16]; it is rounded to a "
+     "multiple of 2^-16; 0 drops nothing"},
+    {Run::kForward, [](ValidCall& s) { s.problem.dropout = 0.1; },
+     "forward: dropout_seed is absent, expected a number, as the problem has dropout; take another "
+     "one for every step, and the same in forward and backward"},
+    {Run::kForward, [](ValidCall& s) { s.tensors.dropout_seed = 1; },
+     "forward: dropout_seed is given, expected none, as the problem has no dropout; set "
+     "problem.dropout, to 2^-17 or more"},
+    {Run::kBackward, [](ValidCall& s) { s.problem.dropout = 0.1; },
+     "backward: dropout_seed is absent, expected a number, as the problem has dropout; take "
+     "another one for every step, and the same in forward and backward"},
+    {Run::kBackward, [](ValidCall& s) { s.tensors.dropout_seed = 1; },
+     "backward: dropout_seed is given, expected none, as the problem has no dropout; set "
+     "problem.dropout, to 2^-17 or more"},
     {Run::kForward, [](ValidCall& s) { s.problem.mask = window(-1, 0); },
      "window: left is -1, expected 0 or more"},
     {Run::kForward, [](ValidCall& s) { s.problem.mask = window(0, -3); },
@@ -367,6 +388,15 @@ TEST(Validate, NormalizedFillsInDefaults) {
   EXPECT_EQ(result.kv_heads, 6);
   EXPECT_EQ(result.value_dim, 16);
   EXPECT_EQ(*result.scale, 0.25);
+}
+
+TEST(Validate, NormalizedRoundsDropout) {
+  Problem problem;
+  problem.head_dim = 8;
+  problem.dropout = 0.1;
+  EXPECT_EQ(normalized(problem).dropout, 6554 / 65536.0);
+  problem.dropout = 65535 / 65536.0;
+  EXPECT_EQ(normalized(problem).dropout, 65535 / 65536.0);
 }
 
 TEST(Validate, ZeroIsAValidLength) {

@@ -132,11 +132,16 @@ struct Naive {
   // Of the base that s is in.
   Real power(Real x) const { return is_variant ? std::exp2(x) : std::exp(x); }
 
+  // P after dropout, or dP before it, stored.
+  Real dropped(int64_t i, int64_t j, Real x) const {
+    return in.dropout == 0 ? x : Real(stored(dtype, x * Real(in.dropout_of(batch, head, i, j))));
+  }
+
   // O of the row, stored, from exp(S - m) and its sum.
-  std::vector<Real> output(const std::vector<Real>& p, Real sum) const {
+  std::vector<Real> output(const std::vector<Real>& p, Real sum, int64_t i) const {
     std::vector<Real> o(e, 0);
     for (int64_t j : keys) {
-      const Real p_j = Real(stored(dtype, p[j] / sum));
+      const Real p_j = dropped(i, j, Real(stored(dtype, p[j] / sum)));
       for (int64_t c = 0; c < e; ++c) o[c] += p_j * v[c * kv_length + j];
     }
     for (Real& x : o) x = Real(stored(dtype, x));
@@ -170,7 +175,7 @@ Outputs forward_as(const Inputs& in, const std::vector<Row>& rows, double start)
     naive.scores(naive.row_of(in.query, row.query), row.query);
     Real sum = 0;
     out.logsumexp.push_back(naive.softmax(p, sum));
-    const std::vector<Real> o = naive.output(p, sum);
+    const std::vector<Real> o = naive.output(p, sum, row.query);
     out.output.insert(out.output.end(), o.begin(), o.end());
   }
   return out;
@@ -198,12 +203,12 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows, double sta
     Real sum = 0;
     const Real lse = naive.softmax(p, sum);
     const std::vector<Real> dots = naive.products(do_i, naive.v);
-    const std::vector<Real> o_i = naive.output(p, sum);
+    const std::vector<Real> o_i = naive.output(p, sum, i);
     Real delta = 0;
     std::vector<Real> dp(kv_length);
     for (int64_t j : naive.keys) {
       p[j] = Real(stored(naive.dtype, naive.power(naive.s[j] - lse * naive.exponent)));
-      dp[j] = Real(stored(naive.dtype, dots[j]));
+      dp[j] = naive.dropped(i, j, Real(stored(naive.dtype, dots[j])));
       if (!naive.is_variant) delta += p[j] * dp[j];
     }
     if (naive.is_variant) {
@@ -227,7 +232,8 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows, double sta
           in.score.expression() != nullptr ? Real(stored(naive.dtype, ds * by_score)) : ds;
       for (int64_t c = 0; c < d; ++c) dq_i[c] += dr * naive.k_rows[j * d + c];
       for (int64_t c = 0; c < d; ++c) dk[key_row * d + c] += dr * q_i[c];
-      for (int64_t c = 0; c < e; ++c) dv[key_row * e + c] += p[j] * do_i[c];
+      const Real p_j = naive.dropped(i, j, p[j]);
+      for (int64_t c = 0; c < e; ++c) dv[key_row * e + c] += p_j * do_i[c];
       if (has_bias) {
         dbias[offset(dense_bias, in.bias.shape[0] == 1 ? 0 : b, in.bias.shape[1] == 1 ? 0 : h,
                      in.bias.shape[2] == 1 ? 0 : i, j)] += ds;

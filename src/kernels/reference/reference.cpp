@@ -114,7 +114,8 @@ SoftmaxRow<Real> softmax_row(const Inputs& in, const Head<Real>& head, const Rea
   for (Real& p : row.p) p /= sum;
   row.lse = m + std::log(sum);
   for (size_t n = 0; n < row.keys.size(); ++n) {
-    add_scaled(row.p[n], &head.v[row.keys[n] * value_dim], value_dim, row.o.data());
+    const auto z = static_cast<Real>(in.dropout_of(head.batch, head.head, i, row.keys[n]));
+    add_scaled(z * row.p[n], &head.v[row.keys[n] * value_dim], value_dim, row.o.data());
   }
   return row;
 }
@@ -171,13 +172,14 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows) {
     for (size_t n = 0; n < row.keys.size(); ++n) {
       const int64_t j = row.keys[n];
       const int64_t key_row = (b * kv_heads + head.kv_head) * kv_length + j;
-      const Real ds = row.p[n] * (dot(do_i.data(), &head.v[j * e], e) - delta + dlse);
+      const auto z = static_cast<Real>(in.dropout_of(b, h, i, j));
+      const Real ds = row.p[n] * (z * dot(do_i.data(), &head.v[j * e], e) - delta + dlse);
       const Real dr = ds * head.score.derivative(i, j, row.products[n],
                                                  [&](int table, int64_t at, Real by_table) {
                                                    if (by_table != 0)
                                                      dtables[table][at] += ds * by_table;
                                                  });
-      add_scaled(row.p[n], do_i.data(), e, &dv[key_row * e]);
+      add_scaled(z * row.p[n], do_i.data(), e, &dv[key_row * e]);
       add_scaled(Real(in.scale) * dr, &head.k[j * d], d, dq_i);
       add_scaled(Real(in.scale) * dr, q_i.data(), d, &dk[key_row * d]);
       if (has_bias) {

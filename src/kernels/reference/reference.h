@@ -4,9 +4,10 @@
 // code shared with the kernels; a mask is its expression, evaluated at one pair after the other.
 //
 //   s_ij = score(scale * q_i . k_j) + bias_ij  for visible pairs with s_ij > -inf
-//   p_ij = exp(s_ij - lse_i),  lse_i = log sum_j exp(s_ij),  o_i = sum_j p_ij v_j
-//   ds_ij = p_ij (do_i . v_j - do_i . o_i + dlse_i)
-//   dv_j = sum_i p_ij do_i,  dbias = ds summed over the axes that bias broadcasts,
+//   p_ij = exp(s_ij - lse_i),  lse_i = log sum_j exp(s_ij),  o_i = sum_j z_ij p_ij v_j
+//   ds_ij = p_ij (z_ij do_i . v_j - do_i . o_i + dlse_i)
+//   with z_ij of dropout: 1 without it, 0 for a dropped pair (dropout.h)
+//   dv_j = sum_i z_ij p_ij do_i,  dbias = ds summed over the axes that bias broadcasts,
 //   dtable = ds * d score / d table, summed over the pairs where that derivative is not 0,
 //   and with dr_ij = ds_ij * d score / d s: dq_i = scale sum_j dr_ij k_j, dk_j = scale sum_i dr_ij
 //   q_i
@@ -20,6 +21,7 @@
 #include <vector>
 
 #include "expr/eval_scalar.h"
+#include "kernels/reference/dropout.h"
 #include "tilewise/problem.h"
 #include "tilewise/step.h"
 
@@ -34,6 +36,14 @@ struct Inputs {
   double scale = 1;
   Step step = {};  // offsets, tables and scalars; lengths are those of the tensors
   std::vector<NamedTensor> tables = {};  // of the score
+  double dropout = 0;
+  uint64_t dropout_seed = 0;
+
+  // What P of a pair is multiplied by; local indices.
+  [[nodiscard]] double dropout_of(int64_t b, int64_t h, int64_t q, int64_t k) const {
+    return dropout_factor(dropout, dropout_seed, step.batch_offset + b, step.head_offset + h,
+                          step.query_offset + q, step.key_offset + k);
+  }
 };
 
 struct Row {

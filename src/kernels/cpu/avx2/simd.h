@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/avx2/transpose_bits.h"
 #include "kernels/cpu/generic/macros.h"
 
 namespace {
@@ -112,6 +113,20 @@ struct Avx2F32 {
   }
   TILEWISE_INLINE Vec to_real(Ints x) { return _mm256_cvtepi32_ps((__m256i)x); }
   TILEWISE_INLINE uint32_t bits(Mask m) { return static_cast<uint32_t>(_mm256_movemask_ps(m)); }
+  TILEWISE_INLINE uint32_t int_below(Ints a, Ints b) {
+    const Ints lowest = Ints{} + INT32_MIN;
+    return int_less(a ^ lowest, b ^ lowest);
+  }
+  typedef uint64_t Wide __attribute__((vector_size(32), aligned(8)));
+  TILEWISE_INLINE Wide multiply_low(Wide a, Wide b) {
+    return (Wide)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+  }
+  TILEWISE_INLINE Wide xor3(Wide a, Wide b, Wide c) { return a ^ b ^ c; }
+  TILEWISE_INLINE Ints low_halves(Wide a, Wide b) {
+    const __m256 halves = _mm256_shuffle_ps((__m256)a, (__m256)b, 0x88);
+    return (Ints)_mm256_permute4x64_epi64((__m256i)halves, 0xd8);
+  }
+  TILEWISE_INLINE void transpose_bits(uint16_t (&rows)[16]) { transpose_bits_16(rows); }
   TILEWISE_INLINE Vec sqrt(Vec x) { return _mm256_sqrt_ps(x); }
   TILEWISE_INLINE Vec reciprocal(Vec x) { return _mm256_div_ps(broadcast(1), x); }
 
@@ -123,6 +138,10 @@ struct Avx2F32 {
   TILEWISE_INLINE Vec hide_masked(Vec a, Vec p) {
     const __m256i masked = _mm256_cmpeq_epi32(_mm256_castps_si256(p), _mm256_set1_epi32(INT32_MIN));
     return _mm256_andnot_ps(_mm256_castsi256_ps(masked), a);
+  }
+  TILEWISE_INLINE Vec keep_sign(Vec w, Mask m) {
+    const Mask number = _mm256_castsi256_ps(_mm256_set1_epi32(INT32_MAX));
+    return _mm256_andnot_ps(_mm256_and_ps(m, number), w);
   }
   TILEWISE_INLINE void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
   TILEWISE_INLINE void prefetch_l2(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/avx2/transpose_bits.h"
 #include "kernels/cpu/generic/macros.h"
 
 namespace {
@@ -100,6 +101,21 @@ struct Avx512F32 {
   }
   TILEWISE_INLINE Vec to_real(Ints x) { return _mm512_cvtepi32_ps((__m512i)x); }
   TILEWISE_INLINE uint32_t bits(Mask m) { return m; }
+  TILEWISE_INLINE uint32_t int_below(Ints a, Ints b) {
+    return _mm512_cmplt_epu32_mask((__m512i)a, (__m512i)b);
+  }
+  typedef uint64_t Wide __attribute__((vector_size(64), aligned(8)));
+  TILEWISE_INLINE Wide multiply_low(Wide a, Wide b) {
+    return (Wide)_mm512_mul_epu32((__m512i)a, (__m512i)b);
+  }
+  TILEWISE_INLINE Wide xor3(Wide a, Wide b, Wide c) {
+    return (Wide)_mm512_ternarylogic_epi64((__m512i)a, (__m512i)b, (__m512i)c, 0x96);
+  }
+  TILEWISE_INLINE Ints low_halves(Wide a, Wide b) {
+    const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    return (Ints)_mm512_permutex2var_epi32((__m512i)a, even, (__m512i)b);
+  }
+  TILEWISE_INLINE void transpose_bits(uint16_t (&rows)[16]) { transpose_bits_16(rows); }
   TILEWISE_INLINE Vec sqrt(Vec x) { return _mm512_sqrt_ps(x); }
   // Division takes 16 cycles, this 5 operations.
   TILEWISE_INLINE Vec reciprocal(Vec x) {
@@ -120,6 +136,11 @@ struct Avx512F32 {
     const __mmask16 masked =
         _mm512_cmpeq_epi32_mask(_mm512_castps_si512(p), _mm512_set1_epi32(INT32_MIN));
     return _mm512_mask_mov_ps(a, masked, _mm512_setzero_ps());
+  }
+  TILEWISE_INLINE Vec keep_sign(Vec w, Mask m) {
+    const __m512i words = _mm512_castps_si512(w);
+    return _mm512_castsi512_ps(
+        _mm512_mask_and_epi32(words, m, words, _mm512_set1_epi32(INT32_MIN)));
   }
   TILEWISE_INLINE void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
   TILEWISE_INLINE void prefetch_l2(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }

@@ -63,6 +63,15 @@ struct Avx512Bf16 : Avx512F32 {
     return _mm512_castsi512_ps(
         _mm512_or_si512(_mm512_srli_epi32(low, 16), _mm512_and_si512(high, top)));
   }
+  // The sign alone of the first halves where `first`, of the second ones where `second`.
+  TILEWISE_INLINE Vec keep_signs(Vec w, Mask first, Mask second) {
+    __m512i words = _mm512_castps_si512(w);
+    words = _mm512_mask_and_epi32(words, first, words,
+                                  _mm512_set1_epi32(static_cast<int>(0xffff8000)));
+    words = _mm512_mask_and_epi32(words, second, words,
+                                  _mm512_set1_epi32(static_cast<int>(0x8000ffff)));
+    return _mm512_castsi512_ps(words);
+  }
   TILEWISE_INLINE Vec hide_masked(Vec a, Vec p) {
     const __m512i words = _mm512_castps_si512(p);
     const __mmask32 masked = _mm512_cmpeq_epi16_mask(words, _mm512_set1_epi16(INT16_MIN));

@@ -2,6 +2,9 @@
 // P and dS of a panel of keys, recomputed in registers: the backward's counterpart of
 // online_softmax-inl.h. Lanes are keys, rows are queries; neither S nor dP reaches memory.
 //
+// With dropout the P that is stored is Z o P without the factor r, which dV gets once, at the end;
+// dS is that of the whole P.
+//
 // Forward: P = 2^(S - LSE), so dS = P * (dP - delta) with delta = rowsum(dO * O) - dLSE. A row with
 // one dominant key must get P = 1 also where S and LSE are large, so S has the bits that it has in
 // the forward (Q times scale * log2(e), summed from 0), and LSE is two numbers, subtracted last. In
@@ -48,6 +51,8 @@ struct PanelScores {
   TablePart<X>* tables;  // null: no gradients of tables
   int64_t index;         // of the panel in its tile of keys
   bool careful;          // mark masked pairs by -0.0; NaN and infinity as arithmetic has them
+  const uint64_t* dropped;  // find_dropped; null: no dropout
+  Real keep_scale;          // r; P lacks it, dP does not
   Rows ahead[2];         // rows that are brought into the second-level cache meanwhile
 };
 
@@ -109,8 +114,12 @@ TILEWISE_INLINE typename X::Vec never_minus_zero(typename X::Vec x) {
   return X::add(x, typename X::Vec{});
 }
 
-// S and dP of MR queries from `row` on; dP starts at -delta if kCoarse.
-template <class X, int MR, int NV>
+// dP of a coarse kernel starts at -delta, unless dropout comes between the two.
+template <class X, bool kDrops>
+inline constexpr bool kStartsAtDelta = kCoarse<X> && !kTiled<X> && !kDrops;
+
+// S and dP of MR queries from `row` on.
+template <class X, int MR, int NV, bool kDrops>
 TILEWISE_INLINE void multiply_rows(const PanelScores<X>& panel, int row, int lane0,
                                    typename X::Vec (&s)[MR][NV], typename X::Vec (&dp)[MR][NV]) {
   using Vec = typename X::Vec;
@@ -118,7 +127,8 @@ TILEWISE_INLINE void multiply_rows(const PanelScores<X>& panel, int row, int lan
   TILEWISE_UNROLL for (int i = 0; i < MR; ++i) {
     const Vec minus_delta = X::broadcast(panel.minus_delta[row + i]);
     TILEWISE_UNROLL for (int j = 0; j < NV; ++j) s[i][j] = Vec{},
-                                                 dp[i][j] = kCoarse<X> ? minus_delta : Vec{};
+                                                 dp[i][j] = kStartsAtDelta<X, kDrops> ? minus_delta
+                                                                                  : Vec{};
   }
   const char *q = panel.q.row(row), *g = panel.g.row(row);
   const int64_t q_stride = panel.q.stride, g_stride = panel.g.stride;
@@ -164,19 +174,19 @@ TILEWISE_INLINE void load_output(const PanelScores<X>& panel, int o, int row, in
 }
 
 // dP alone; see multiply_rows.
-template <class X, int MR, int NV>
+template <class X, int MR, int NV, bool kDrops>
 TILEWISE_INLINE void multiply_grad_rows(const PanelScores<X>& panel, int row, int lane0,
                                         typename X::Vec (&dp)[MR][NV]) {
   using Vec = typename X::Vec;
   TILEWISE_UNROLL for (int i = 0; i < MR; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
-      dp[i][j] = kCoarse<X> ? X::broadcast(panel.minus_delta[row + i]) : Vec{};
+      dp[i][j] = kStartsAtDelta<X, kDrops> ? X::broadcast(panel.minus_delta[row + i]) : Vec{};
   const char* g = panel.g.row(row);
   const auto* vt = panel.vt + lane0;
   for (int64_t d = 0; d < panel.g_depth; ++d) multiply_word<X, MR, NV>(dp, g, panel.g.stride, vt);
 }
 
 // MR queries from `row` on, lane vectors [j0, j0 + NV).
-template <class X, int MR, int NV, UnitKind kKind>
+template <class X, int MR, int NV, UnitKind kKind, bool kDrops>
 __attribute__((noinline)) void score_rows(const PanelScores<X>& panel, int row, int j0,
                                           bool masked) {
   using Vec = typename X::Vec;
@@ -189,12 +199,12 @@ __attribute__((noinline)) void score_rows(const PanelScores<X>& panel, int row, 
     TILEWISE_UNROLL for (int i = 0; i < MR; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j) {
       const int64_t from = at + i * kWidth<X> + j * X::kLanes;
       s[i][j] = X::load(panel.s + from);
-      dp[i][j] = X::add(X::load(panel.dp + from), X::broadcast(panel.minus_delta[row + i]));
+      dp[i][j] = X::load(panel.dp + from);
     }
   } else if (is_scored) {
-    multiply_grad_rows<X, MR, NV>(panel, row, lane0, dp);
+    multiply_grad_rows<X, MR, NV, kDrops>(panel, row, lane0, dp);
   } else {
-    multiply_rows<X, MR, NV>(panel, row, lane0, s, dp);
+    multiply_rows<X, MR, NV, kDrops>(panel, row, lane0, s, dp);
   }
   if (is_scored) {
     load_output<X, MR, NV>(panel, 0, row, j0, s);
@@ -219,10 +229,19 @@ __attribute__((noinline)) void score_rows(const PanelScores<X>& panel, int row, 
       else
         x = minus(x);
       Vec y = dp[i + h][j];
-      if constexpr (!kCoarse<X>) y = X::add(y, X::broadcast(panel.minus_delta[r]));
+      if constexpr (!kStartsAtDelta<X, kDrops>) {
+        const Vec minus_delta = X::broadcast(panel.minus_delta[r]);
+        if constexpr (kDrops)
+          y = X::select(dropped_lanes<X>(panel.dropped[r], j0 + j), minus_delta,
+                        X::fma(y, X::broadcast(panel.keep_scale), minus_delta));
+        else
+          y = X::add(y, minus_delta);
+      }
       if constexpr (kKind != UnitKind::kBiased) {
         p[h] = exp2_small<X>(X::max(low, x));
         ds[h] = X::mul(p[h], y);
+        if constexpr (kDrops)
+          p[h] = X::select(dropped_lanes<X>(panel.dropped[r], j0 + j), Vec{}, p[h]);
         if constexpr (kKind == UnitKind::kMasked) {
           const auto visible = X::lanes(panel.bits[r][j0 + j]);
           p[h] = X::select(visible, p[h], Vec{});
@@ -247,6 +266,8 @@ __attribute__((noinline)) void score_rows(const PanelScores<X>& panel, int row, 
         if (is_scored)  // forward: score(s)
           ds[h] = flush_subnormal<X>(X::mul(ds[h], factor[i + h][j]));
         if (panel.careful) ds[h] = never_minus_zero<X>(ds[h]);
+        if constexpr (kDrops)  // 0, but NaN stays
+          p[h] = X::select(dropped_lanes<X>(panel.dropped[r], j0 + j), X::mul(p[h], Vec{}), p[h]);
         const Vec nothing = X::broadcast(panel.careful ? Real(-0.0) : Real(0));
         p[h] = X::select(visible, p[h], nothing);
         ds[h] = X::select(visible, ds[h], nothing);
@@ -279,7 +300,7 @@ void score_panel_group(const PanelScores<X>& panel, int row, bool whole) {
 }
 
 // Lines 11 to 13, 17 and 20 over the visible units.
-template <class X>
+template <class X, bool kDrops>
 void recompute_scores(const PanelScores<X>& panel, const VisibleTile<X>& visible) {
   int group_end = 0;
   for (int i = 0; i < visible.count; ++i) {
@@ -297,11 +318,11 @@ void recompute_scores(const PanelScores<X>& panel, const VisibleTile<X>& visible
           }
         if (panel.score && row % kUnit == 0) transform_panel_scores<X, NV>(panel, row, s.j0);
         if (panel.bias || panel.ds_real || panel.careful || panel.score)
-          score_rows<X, MR, NV, UnitKind::kBiased>(panel, row, s.j0, s.masked);
+          score_rows<X, MR, NV, UnitKind::kBiased, kDrops>(panel, row, s.j0, s.masked);
         else if (s.masked)
-          score_rows<X, MR, NV, UnitKind::kMasked>(panel, row, s.j0, true);
+          score_rows<X, MR, NV, UnitKind::kMasked, kDrops>(panel, row, s.j0, true);
         else
-          score_rows<X, MR, NV, UnitKind::kPlain>(panel, row, s.j0, false);
+          score_rows<X, MR, NV, UnitKind::kPlain, kDrops>(panel, row, s.j0, false);
         if (panel.tables && (row + MR) % kUnit == 0)
           add_table_unit<X>(*panel.tables, *panel.score,
                             panel.ds_real + (row + MR - kUnit) * kWidth<X>, panel.index, s.j0,

@@ -39,6 +39,7 @@ struct BackwardScratch {
   Real* unit;                 // (kUnit, kWidth), where products are not of tiles
   Real *minus_lse, *minus_lse_low, *minus_delta;
   VisibleTile<X>* visible;
+  DroppedTile* dropped;
   UnitRange* ranges;           // (panels, kUnits)
   TileEvaluator<X> evaluator;  // rows are queries
   int64_t bytes;
@@ -78,6 +79,7 @@ struct BackwardScratch {
     minus_lse_low = part.take<Real>(rows);
     minus_delta = part.take<Real>(rows);
     visible = part.take<VisibleTile<X>>(1);
+    dropped = part.take<DroppedTile>(1);
     ranges = part.take<UnitRange>(panels * kUnits);
     evaluator = TileEvaluator<X>(programs, false, part);
     bytes = part.used;
@@ -264,9 +266,11 @@ bool store_key_gradients(const tilewise::BackwardLaunch& args, const tilewise::B
     settle<X>(scratch.dkt, tile.panels * scratch.q_width * kWidth<X>);
     settle<X>(scratch.dvt, tile.panels * scratch.g_width * kWidth<X>);
   }
-  Real scale[kWidth<X>], one[kWidth<X>];
-  for (int lane = 0; lane < kWidth<X>; ++lane)
-    scale[lane] = scale_of<X>(args.scale, args.scale_f64), one[lane] = 1;
+  Real scale[kWidth<X>], keep[kWidth<X>];  // r of dropout, which P lacks
+  for (int lane = 0; lane < kWidth<X>; ++lane) {
+    scale[lane] = scale_of<X>(args.scale, args.scale_f64);
+    keep[lane] = static_cast<Real>(keep_scale(args));
+  }
   const Matrix dk = matrix_of(args.grad_key, item.batch, item.kv_head),
                dv = matrix_of(args.grad_value, item.batch, item.kv_head);
   for (int64_t p = 0; p < tile.panels; ++p) {
@@ -274,7 +278,7 @@ bool store_key_gradients(const tilewise::BackwardLaunch& args, const tilewise::B
                   lanes = smaller(kWidth<X>, tile.keys - p * kWidth<X>);
     transpose_out<X>(scratch.dkt + p * scratch.q_width * kWidth<X>, scale, shape.head_dim, dk,
                      first, lanes);
-    transpose_out<X>(scratch.dvt + p * scratch.g_width * kWidth<X>, one, shape.value_dim, dv, first,
+    transpose_out<X>(scratch.dvt + p * scratch.g_width * kWidth<X>, keep, shape.value_dim, dv, first,
                      lanes);
   }
   return !any_not_finite<X>(scratch.dkt, tile.panels * scratch.q_width * kWidth<X>) &&

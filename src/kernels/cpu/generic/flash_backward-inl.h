@@ -98,12 +98,20 @@ void accumulate_panel(const tilewise::BackwardLaunch& args, const tilewise::Back
   panel.index = p;
   panel.ds_real = has_grad_bias || panel.tables ? scratch.ds_real : nullptr;
   panel.careful = kCareful;
+  if (args.dropout.threshold > 0)
+    panel.dropped = find_dropped<X, false>(args.dropout, place, visible.segments, visible.count,
+                                           *scratch.dropped);
+  panel.keep_scale = static_cast<Real>(keep_scale(args));
   rows_ahead<X>(args, item, queries, p, panel.ahead);
 
-  recompute_scores<X>(panel, visible);  // lines 11 to 13: P; 17, 20: dS = P * (dP - D)
+  // Lines 11 to 13: P; 17, 20: dS = P * (dP - D).
+  if (panel.dropped)
+    recompute_scores<X, true>(panel, visible);
+  else
+    recompute_scores<X, false>(panel, visible);
   Real *dvt = scratch.dvt + p * scratch.g_width * kWidth<X>,
        *dkt = scratch.dkt + p * scratch.q_width * kWidth<X>;
-  // line 16: dV += P^T dO; forward: O += P V. Line 22: dK += dS^T Q; forward: S = scale Q K^T
+  // line 16: dV += P^T dO; forward: O += (Z o P) V. Line 22: dK += dS^T Q; forward: S = scale Q K^T
   if constexpr (kTiled<X>) {
     visible.for_each_groups(0, kMaxRows, [&](Groups groups) {
       multiply_add_tiles<X>(queries.g_groups, scratch.g_width, panel.p, groups, dvt);

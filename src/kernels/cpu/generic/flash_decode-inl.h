@@ -45,6 +45,8 @@ struct DecodeScratch {
   Real* bias;       // (kDecodeTile<X>, kWidth)
   Real* row;        // of O, m, l, l_words; or of the bias
   VisibleTile<X>* visible;
+  DroppedTile* dropped;
+  uint64_t* dropped_rows;  // (kDecodeTile<X>), of all heads
   TileEvaluator<X> evaluator;  // rows are keys
   int64_t bytes;
 
@@ -65,6 +67,8 @@ struct DecodeScratch {
     bias = part.take<Real>(kDecodeTile<X> * kWidth<X>);
     row = part.take<Real>(larger(shape.value_dim + 3, kDecodeTile<X>));
     visible = part.take<VisibleTile<X>>(1);
+    dropped = part.take<DroppedTile>(1);
+    dropped_rows = part.take<uint64_t>(kDecodeTile<X>);
     evaluator = TileEvaluator<X>(programs, true, part);
     bytes = part.used;
   }
@@ -108,6 +112,30 @@ void load_decode_bias(const tilewise::ForwardLaunch& args, const DecodeRows& row
     for (int64_t k = 0; k < keys; ++k)
       scratch.bias[k * kWidth<X> + lane] = scratch.row[k] * static_cast<typename X::Real>(kLog2E);
   }
+}
+
+// As find_dropped has it; lanes are queries of several heads.
+template <class X>
+const uint64_t* find_dropped_rows(const tilewise::ForwardLaunch& args, const DecodeRows& rows,
+                                  int64_t k0, DecodeScratch<X>& scratch) {
+  const VisibleTile<X>& visible = *scratch.visible;
+  const int first = visible.segments[0].begin, last = visible.segments[visible.count - 1].end;
+  std::memset(scratch.dropped_rows, 0, kDecodeTile<X> * sizeof(uint64_t));
+  for (int begin = 0, end; begin < rows.lanes; begin = end) {
+    const int64_t head = rows.head(begin), query = rows.query(begin);
+    end = static_cast<int>(smaller(rows.lanes, begin + rows.query_length - query));
+    const int vectors = (end - begin + X::kLanes - 1) / X::kLanes;
+    const Segment all = {first, last, 0, vectors, false};
+    const TilePlace place = {args.origin.batch + rows.batch,
+                             {args.origin.head + head, nullptr},
+                             {args.origin.query + query, nullptr},
+                             {args.origin.key + k0, nullptr}};
+    const uint64_t* dropped =
+        find_dropped<X, true>(args.dropout, place, &all, 1, *scratch.dropped);
+    for (int r = first; r < last; ++r)
+      scratch.dropped_rows[r] |= (dropped[r] & lane_bits(0, end - begin)) << begin;
+  }
+  return scratch.dropped_rows;
 }
 
 // S^T (keys, kWidth) of R rows for whole groups of 2 kLanes keys. Lanes are keys until the end; two
@@ -246,7 +274,7 @@ void multiply_add_values(DecodeScratch<X>& scratch, const Rows& v, int lanes, in
 // The same where products are of tiles; v: pairs of keys.
 template <class X>
 void multiply_add_values_by_tiles(DecodeScratch<X>& scratch, const Rows& v, int lanes,
-                                  int64_t width, RowRange range) {
+                                  int64_t width, const uint64_t* dropped, RowRange range) {
   using Vec = typename X::Vec;
   using Real = typename X::Real;
   constexpr int L = X::kLanes;
@@ -262,6 +290,7 @@ void multiply_add_values_by_tiles(DecodeScratch<X>& scratch, const Rows& v, int 
   }
   const int vectors = (lanes + L - 1) / L;
   scratch.visible->for_each_groups(range.begin, range.end, [&](Groups groups) {
+    sum_and_drop(q, scratch.p, dropped, groups);
     for (int64_t g = groups.first; g < groups.first + groups.count; ++g)
       for (int j = 0; j < vectors; ++j) {
         Vec block[L];
@@ -284,7 +313,6 @@ void multiply_add_values_by_tiles(DecodeScratch<X>& scratch, const Rows& v, int 
       else
         X::template multiply_tiles<false>(product, q.o + d, width * kReal);
     }
-    X::add_tiles(q.l_words, scratch.p + groups.first * X::kStep * kWidth<X>, groups.count);
   });
 }
 
@@ -357,6 +385,8 @@ bool decode_chunk(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
     if (args.score)
       scratch.evaluator.begin(*args.score, place, static_cast<int>(keys),
                               (rows.lanes + X::kLanes - 1) / X::kLanes);
+    const uint64_t* dropped =
+        args.dropout.threshold > 0 ? find_dropped_rows(args, rows, k0, scratch) : nullptr;
     const TileScores<X> tile{.p = scratch.p,
                              .s = kTiled<X> || is_few ? scratch.s : nullptr,
                              .score = args.score ? &scratch.evaluator : nullptr,
@@ -368,7 +398,8 @@ bool decode_chunk(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
                              .key = k0,
                              .depth = depth,
                              .careful = kCareful,
-                             .vectors = (rows.lanes + X::kLanes - 1) / X::kLanes};
+                             .vectors = (rows.lanes + X::kLanes - 1) / X::kLanes,
+                             .dropped = dropped};
     const int64_t padded = round_up(keys, kTiled<X> ? kGroup<X> : 2 * X::kLanes);
     NextKeys<X> next(args, item, k0 + keys < end ? k0 + keys : -1);
     if constexpr (kTiled<X> && kCareful) {
@@ -376,7 +407,8 @@ bool decode_chunk(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
       absorb_tile(
           q, tile, kv.k, *scratch.visible, [] {},
           [&](RowRange range) {
-            add_product<X, kCareful>(q, kv, width, scratch.p, *scratch.visible, range);
+            add_product<X, kCareful>(q, kv, width, scratch.p, dropped, *scratch.visible,
+                                     range);
           });
     } else if constexpr (kTiled<X>) {
       const Rows k = word_rows<X>(key, k0, keys, padded, shape.head_dim, scratch.keys);
@@ -386,7 +418,7 @@ bool decode_chunk(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
       absorb_tile(
           q, tile, k, *scratch.visible, [&] { next.keys.lines(lines); },
           [&](RowRange range) {
-            multiply_add_values_by_tiles(scratch, v, rows.lanes, width, range);
+            multiply_add_values_by_tiles(scratch, v, rows.lanes, width, dropped, range);
           });
     } else {
       const Rows k = word_rows<X>(key, k0, keys, padded, shape.head_dim, scratch.keys);
@@ -440,7 +472,8 @@ template <class X>
 void store_row_output(const tilewise::ForwardLaunch& args, const DecodeRows& rows, int lane,
                       const DecodeSums<typename X::Real>& sums) {
   using Real = typename X::Real;
-  const Real inverse = sums.l() == 0 ? Real(0) : 1 / sums.l_words();
+  const auto keep = static_cast<Real>(keep_scale(args));
+  const Real inverse = sums.l() == 0 ? Real(0) : keep / sums.l_words();
   const int64_t r = rows.query(lane), head = rows.head(lane);
   scale_row(sums.row, sums.value_dim, inverse);
   store_row<X>(matrix_of(args.output, rows.batch, head), r, 0, sums.value_dim, sums.row);

@@ -48,18 +48,28 @@ KeyTile<X> load_keys(const Matrix& k, const Matrix& v, const tilewise::Attention
   return keys;
 }
 
+// l_words += rowsum(P) of some groups of rows; then P as the product P V takes it.
+template <class X>
+void sum_and_drop(QueryBlock<X>& q, typename X::Real* p, const uint64_t* dropped, Groups groups) {
+  X::add_tiles(q.l_words, p + groups.first * X::kStep * kWidth<X>, groups.count);
+  const int begin = groups.first * kGroup<X>, end = begin + groups.count * kGroup<X>;
+  for (int row = begin; dropped && row < end; row += X::kWord)
+    for (int j = 0; j < X::kVectors; ++j)
+      drop_words<X>(dropped, row, j, p + row / X::kWord * kWidth<X> + j * X::kLanes);
+}
+
 // Line 12 for some rows of a tile: O = diag(2^(old m - new m)) O + P V.
 template <class X, bool kCareful>
-void add_product(QueryBlock<X>& q, const KeyTile<X>& kv, int64_t width, const typename X::Real* p,
-                 const VisibleTile<X>& visible, RowRange range) {
+void add_product(QueryBlock<X>& q, const KeyTile<X>& kv, int64_t width, typename X::Real* p,
+                 const uint64_t* dropped, const VisibleTile<X>& visible, RowRange range) {
   if constexpr (kTiled<X>) {
     if (q.behind) catch_up(q, width);
     visible.for_each_groups(range.begin, range.end, [&](Groups groups) {
+      sum_and_drop(q, p, dropped, groups);
       multiply_add_tiles<X>(kv.groups, width, p, groups, q.o);
       if (kCareful)
         add_not_finite<X>(reinterpret_cast<const typename X::Real*>(kv.v.data), width, p, groups,
                           q.o);
-      X::add_tiles(q.l_words, p + groups.first * X::kStep * kWidth<X>, groups.count);
     });
   } else {
     multiply_add_ab<X, kCareful>(kv.v, width, p, visible, range, q.behind, q.o);
@@ -119,6 +129,10 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
           load_bias<X>(args.bias, item.batch, item.head, first, lanes(i), kv.k0, kv.rows,
                        scratch.bias);
         if (args.score) scratch.evaluator.begin(*args.score, place, at.rows, at.vectors);
+        const uint64_t* dropped = nullptr;
+        if (args.dropout.threshold > 0)
+          dropped = find_dropped<X, true>(args.dropout, place, visible.segments, visible.count,
+                                          *scratch.dropped);
         const TileScores<X> tile{.p = scratch.p,
                                  .s = scratch.scores,
                                  .score = args.score ? &scratch.evaluator : nullptr,
@@ -130,10 +144,11 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
                                  .key = kv.k0,
                                  .depth = words<X>(shape.head_dim),
                                  .careful = kCareful,
-                                 .vectors = at.vectors};
+                                 .vectors = at.vectors,
+                                 .dropped = dropped};
         // Lines 9 to 12: S, m, P, l, O.
         const auto product = [&](RowRange range) {
-          add_product<X, kCareful>(scratch.block[i], kv, width, scratch.p, visible, range);
+          add_product<X, kCareful>(scratch.block[i], kv, width, scratch.p, dropped, visible, range);
         };
         if (ends && item.next) {
           ahead.spread(visible.units() * (blocks - i));

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/cpu/generic/dropout-inl.h"
 #include "kernels/cpu/generic/online_softmax-inl.h"
 #include "kernels/cpu/generic/pack-inl.h"
 #include "kernels/cpu/generic/scores-inl.h"
@@ -42,6 +43,7 @@ struct ForwardScratch {
   Real* unit;    // (kUnit, kWidth), where they are not
   Real* bias;    // (key_tile, kWidth)
   VisibleTile<X>* visible;
+  DroppedTile* dropped;
   TileEvaluator<X> evaluator;  // rows are keys
   int64_t bytes;
 
@@ -62,6 +64,7 @@ struct ForwardScratch {
     unit = kTiled<X> ? nullptr : s.take<Real>(kUnit * kWidth<X>);
     bias = s.take<Real>(g.key_tile * kWidth<X>);
     visible = s.take<VisibleTile<X>>(1);
+    dropped = s.take<DroppedTile>(1);
     evaluator = TileEvaluator<X>(programs, true, s);
     bytes = s.used;
   }
@@ -186,6 +189,14 @@ void absorb_unit(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys, 
   if (q.fresh) q.fresh = q.raising = false;  // the first raise says nothing about the next
 }
 
+// What the product takes of a unit of which l has the whole P.
+template <class X>
+void drop_unit(const TileScores<X>& tile, const Segment& s, int row) {
+  for (int r = row; r < row + kUnit; r += X::kWord)
+    for (int j = s.j0; j < s.j1; ++j)
+      drop_words<X>(tile.dropped, r, j, tile.p + r / X::kWord * kWidth<X> + j * X::kLanes);
+}
+
 // Rows [begin, end) of a tile.
 struct RowRange {
   int begin;
@@ -224,6 +235,7 @@ void absorb_tile(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys,
         if (follow_sums(q, tile)) rescale(group);
       }
       absorb_unit(q, tile, keys, s, row);
+      if (!kTiled<X> && tile.dropped) drop_unit(tile, s, row);
       if (!q.raising) continue;
       if (kTiled<X>) rescale_rows(q, tile, group, row);
       rescale(group);
@@ -388,15 +400,16 @@ void store_logsumexp(char* to, Real m, Real l) {
   }
 }
 
-// Line 12, once instead of once per tile: O = diag(l)^-1 O; and LSE. O of a row that has seen
+// Line 12, once instead of once per tile: O = diag(l)^-1 O, times r of dropout; and LSE. O of a row that has seen
 // nothing is 0.
 template <class X>
 void store_output(const tilewise::ForwardLaunch& args, const tilewise::ForwardItem& item,
                   const QueryBlock<X>& q, int64_t first, int64_t lanes) {
   using Real = typename X::Real;
   Real inverse[kWidth<X>];
+  const auto keep = static_cast<Real>(keep_scale(args));
   for (int lane = 0; lane < kWidth<X>; ++lane)
-    inverse[lane] = q.l[lane] == 0 ? Real(0) : 1 / q.l_words[lane];
+    inverse[lane] = q.l[lane] == 0 ? Real(0) : keep / q.l_words[lane];
   const Matrix o = matrix_of(args.output, item.batch, item.head);
   transpose_out<X>(q.o, inverse, args.shape.value_dim, o, first, lanes);
   if (!args.logsumexp.data) return;

@@ -61,6 +61,7 @@ struct TileScores {
   int64_t depth;  // words(head_dim)
   bool careful;   // mark masked pairs by p = -0.0
   int vectors;    // of lanes that hold queries
+  const uint64_t* dropped;  // find_dropped; null: no dropout
 };
 
 // kScored: of a program, with or without a mask.

@@ -152,6 +152,36 @@ struct Scalar {
     for (int i = 0; i < kLanes; ++i) bits |= (m[i] != 0 ? 1u : 0u) << i;
     return bits;
   }
+  // As numbers without sign.
+  TILEWISE_INLINE uint32_t int_below(Ints a, Ints b) {
+    typedef uint32_t Unsigned __attribute__((vector_size(kLanes * 4), aligned(4)));
+    return bits_of_lanes((Unsigned)a < (Unsigned)b);
+  }
+
+  // Half as many numbers of 64 bits, for random numbers (dropout-inl.h). The product is that of the
+  // low halves.
+  typedef uint64_t Wide __attribute__((vector_size(kLanes * 4), aligned(8)));
+  TILEWISE_INLINE Wide multiply_low(Wide a, Wide b) {
+    return (a & 0xffffffff) * (b & 0xffffffff);
+  }
+  TILEWISE_INLINE Wide xor3(Wide a, Wide b, Wide c) { return a ^ b ^ c; }
+  // The low halves of a, then of b.
+  TILEWISE_INLINE Ints low_halves(Wide a, Wide b) {
+    Ints r;
+    for (int i = 0; i < kLanes / 2; ++i) {
+      r[i] = static_cast<int32_t>(a[i]);
+      r[i + kLanes / 2] = static_cast<int32_t>(b[i]);
+    }
+    return r;
+  }
+  // Bit j of rows[i] becomes bit i of rows[j].
+  TILEWISE_INLINE void transpose_bits(uint16_t (&rows)[16]) {
+    uint16_t columns[16] = {};
+    for (int i = 0; i < 16; ++i)
+      for (int j = 0; j < 16; ++j)
+        columns[j] = static_cast<uint16_t>(columns[j] | (rows[i] >> j & 1) << i);
+    std::memcpy(rows, columns, sizeof(columns));
+  }
   TILEWISE_INLINE Vec sqrt(Vec x) {
     Vec r;
     for (int i = 0; i < kLanes; ++i) {
@@ -177,6 +207,11 @@ struct Scalar {
   TILEWISE_INLINE Vec hide_masked(Vec a, Vec p) {
     const Mask masked = (Mask)p == (static_cast<Bits>(1) << (sizeof(Bits) * 8 - 1));
     return masked ? Vec{} : a;
+  }
+  // The sign alone where m.
+  TILEWISE_INLINE Vec keep_sign(Vec w, Mask m) {
+    const Bits sign = static_cast<Bits>(1) << (sizeof(Bits) * 8 - 1);
+    return (Vec)((Mask)w & (~m | sign));
   }
   TILEWISE_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
   TILEWISE_INLINE void prefetch_l2(const void* p) { __builtin_prefetch(p, 0, 2); }
