@@ -96,6 +96,26 @@ class ArgumentChecker {
            Axis{bias.shape[2], "as bias"}, Axis{bias.shape[3], "as bias"}});
   }
 
+  void sink(const char* name, const Tensor& tensor, Access access) {
+    check(name, tensor, access, real(),
+          {Axis{1, "shared by all batch entries"}, query_heads(), Axis{1, "one number per head"},
+           Axis{1, "one number per head"}});
+  }
+  void sink(const Tensor& tensor) {
+    if (problem_.has_sink && tensor.data == nullptr) {
+      reject(operation_, "sink.data", "null", "[1, query_heads, 1, 1], as the problem has a sink");
+    }
+    if (tensor.data != nullptr) {
+      require_sink("sink.data");
+      sink("sink", tensor, Access::kRead);
+    }
+  }
+  void grad_sink(const Tensor& tensor) {
+    if (tensor.data == nullptr) return;
+    require_sink("grad_sink.data");
+    sink("grad_sink", tensor, Access::kWritten);
+  }
+
   // Every written tensor against every other one.
   void check_overlaps() const {
     for (int i = 0; i < count_; ++i) {
@@ -111,6 +131,12 @@ class ArgumentChecker {
   }
 
  private:
+  void require_sink(const char* argument) const {
+    if (problem_.has_sink) return;
+    reject(operation_, argument, "given", "null, as the problem has no sink",
+           "set problem.has_sink");
+  }
+
   [[noreturn]] void reject_part(const char* name, const std::string& part, const std::string& got,
                                 const std::string& expected, const std::string& hint = "") const {
     reject(operation_, name + part, got, expected, hint);
@@ -162,7 +188,7 @@ class ArgumentChecker {
   const char* operation_;
   const Problem& problem_;
   const Step& step_;
-  Argument arguments_[12] = {};
+  Argument arguments_[14] = {};
   int count_ = 0;
 };
 
@@ -186,6 +212,7 @@ void validate_forward(const Problem& problem, const Step& step, const ForwardTen
   checker.key_like("key", tensors.key, Access::kRead);
   checker.value_like("value", tensors.value, Access::kRead);
   checker.bias(tensors.bias);
+  checker.sink(tensors.sink);
   checker.output_like("output", tensors.output, Access::kWritten);
   checker.row_numbers("logsumexp", tensors.logsumexp, Access::kWritten, Presence::kOptional);
   checker.check_overlaps();
@@ -198,6 +225,7 @@ void validate_backward(const Problem& problem, const Step& step, const BackwardT
   checker.key_like("key", tensors.key, Access::kRead);
   checker.value_like("value", tensors.value, Access::kRead);
   checker.bias(tensors.bias);
+  checker.sink(tensors.sink);
   checker.output_like("output", tensors.output, Access::kRead);
   checker.row_numbers("logsumexp", tensors.logsumexp, Access::kRead, Presence::kRequired);
   checker.output_like("grad_output", tensors.grad_output, Access::kRead);
@@ -206,6 +234,7 @@ void validate_backward(const Problem& problem, const Step& step, const BackwardT
   checker.key_like("grad_key", tensors.grad_key, Access::kWritten);
   checker.value_like("grad_value", tensors.grad_value, Access::kWritten);
   checker.grad_bias(tensors.grad_bias, tensors.bias);
+  checker.grad_sink(tensors.grad_sink);
   checker.check_overlaps();
 }
 
@@ -217,6 +246,7 @@ void validate_apart(const void* data, size_t bytes, const ForwardTensors& tensor
   require_apart(operation, data, bytes, "bias", tensors.bias);
   require_apart(operation, data, bytes, "output", tensors.output);
   require_apart(operation, data, bytes, "logsumexp", tensors.logsumexp);
+  require_apart(operation, data, bytes, "sink", tensors.sink);
   for (const NamedTensor& table : tensors.tables)
     require_apart(operation, data, bytes, table.name.c_str(), table.tensor);
 }
@@ -225,7 +255,7 @@ void validate_apart(const void* data, size_t bytes, const BackwardTensors& tenso
                     const char* operation) {
   const ForwardTensors forward = {
       tensors.query,     tensors.key, tensors.value, tensors.bias, tensors.output,
-      tensors.logsumexp, {}};
+      tensors.logsumexp, {},          tensors.sink};
   validate_apart(data, bytes, forward, operation);
   require_apart(operation, data, bytes, "grad_output", tensors.grad_output);
   require_apart(operation, data, bytes, "grad_logsumexp", tensors.grad_logsumexp);
@@ -233,6 +263,7 @@ void validate_apart(const void* data, size_t bytes, const BackwardTensors& tenso
   require_apart(operation, data, bytes, "grad_key", tensors.grad_key);
   require_apart(operation, data, bytes, "grad_value", tensors.grad_value);
   require_apart(operation, data, bytes, "grad_bias", tensors.grad_bias);
+  require_apart(operation, data, bytes, "grad_sink", tensors.grad_sink);
   for (const auto* tables : {&tensors.tables, &tensors.grad_tables}) {
     for (const NamedTensor& table : *tables)
       require_apart(operation, data, bytes, table.name.c_str(), table.tensor);
