@@ -55,7 +55,7 @@ struct PlanKey {
   DType dtype;
   uint64_t mask, score;  // hashes; 0: none
   double scale;
-  bool has_bias, same_bits_as_prefill;
+  bool has_bias, has_sink, same_bits_as_prefill;
   double dropout;
   int64_t max_table_elements;
   const KernelTable* kernels;
@@ -81,6 +81,7 @@ PlanKey key_of(const Problem& problem, const PlanOptions& options) {
           hash_of(problem.score.expression()),
           *problem.scale,
           problem.has_bias,
+          problem.has_sink,
           problem.same_bits_as_prefill,
           problem.dropout,
           problem.max_table_elements,
@@ -156,6 +157,7 @@ Call describe_call(const Tensors& tensors, const AttentionOptions& options, cons
   problem.scale = options.scale;
   problem.has_bias = tensors.bias.data != nullptr;
   problem.dropout = options.dropout;
+  problem.has_sink = tensors.sink.data != nullptr;
   problem.same_bits_as_prefill = options.same_bits_as_prefill;
   problem.max_table_elements = table_elements(tensors);
   Step step;

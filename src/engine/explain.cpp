@@ -205,11 +205,11 @@ io_model::Words backward_words(const Schedule::Data& schedule) {
 std::string describe(const Problem& problem) {
   return format(
       "%s, %lld query heads over %lld kv heads, head_dim %lld, value_dim %lld, mask %s, "
-      "scale %g, %s, at most batch %lld, %lld queries, %lld keys",
+      "scale %g, %s%s, at most batch %lld, %lld queries, %lld keys",
       dtype_name(problem.dtype), number(problem.query_heads), number(problem.kv_heads),
       number(problem.head_dim), number(problem.value_dim), problem.mask.text().c_str(),
-      *problem.scale, problem.has_bias ? "bias" : "no bias", number(problem.max_batch),
-      number(problem.max_query_length), number(problem.max_kv_length)) +
+      *problem.scale, problem.has_bias ? "bias" : "no bias", problem.has_sink ? ", sink" : "",
+      number(problem.max_batch), number(problem.max_query_length), number(problem.max_kv_length)) +
       (problem.dropout > 0 ? format(", dropout %.5g", problem.dropout) : "");
 }
 
@@ -243,6 +243,9 @@ std::string explain_schedule(const Plan::Data& plan, const Schedule::Data& sched
       schedule.heads.pairs_are_exact() ? "" : "about ", number(schedule.pairs),
       number(step.batch * schedule.shape.query_heads));
   text += format("kernel    %s, %s arithmetic\n", plan.isa.c_str(), plan.kernel->arithmetic);
+  if (plan.problem.has_sink)
+    text +=
+        "sink      one more score for each row, whose value is 0; added when its keys are summed\n";
   if (schedule.decodes) text += decode_lines(plan, schedule);
   for (size_t i = 0; i < schedule.heads.classes.size() && i < kShownClasses; ++i)
     text += class_text(schedule, i);

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <optional>
 
+#include "base/dtype.h"
 #include "engine/negligible_tiles.h"
 #include "engine/plan_data.h"
 #include "engine/work.h"
@@ -15,13 +16,15 @@
 namespace tilewise {
 namespace {
 
-constexpr int64_t kRowsPerItem = 256;  // of the phases that only stream rows
-
 class BackwardRun {
  public:
   BackwardRun(const Plan::Data& plan, const Schedule::Data& schedule,
               const BackwardTensors& tensors, void* workspace) noexcept
-      : plan_(plan), schedule_(schedule), workspace_(workspace), grad_tables_(tensors.grad_tables) {
+      : plan_(plan),
+        schedule_(schedule),
+        workspace_(workspace),
+        grad_sink_(tensors.grad_sink),
+        grad_tables_(tensors.grad_tables) {
     const BackwardLayout& layout = schedule.backward;
     const double scale = *plan.problem.scale;
     launch_.shape = schedule.shape;
@@ -32,6 +35,7 @@ class BackwardRun {
     launch_.key = tensors.key;
     launch_.value = tensors.value;
     launch_.bias = tensors.bias;
+    launch_.sink = tensors.sink;
     launch_.output = tensors.output;
     launch_.logsumexp = tensors.logsumexp;
     launch_.grad_output = tensors.grad_output;
@@ -71,6 +75,7 @@ class BackwardRun {
       walk_heads(true);
     }
     for (const NamedTensor& grad : grad_tables_) store_grad_table(grad);
+    if (grad_sink_.data != nullptr) store_grad_sink();
   }
 
  private:
@@ -107,11 +112,13 @@ class BackwardRun {
   void prepare() const noexcept {
     const AttentionShape& shape = schedule_.shape;
     const int64_t blocks = ceil_divide(shape.query_length, kRowsPerItem);
+    auto* const grad_sink = schedule_.backward.grad_sink.in<double>(workspace_);
     for_items(shape.batch * shape.query_heads * blocks, [&](int64_t index, int) {
       const int64_t head = index / blocks;
       const int64_t begin = index % blocks * kRowsPerItem;
       const PrepareItem item = {head / shape.query_heads, head % shape.query_heads, begin,
-                                std::min(begin + kRowsPerItem, shape.query_length)};
+                                std::min(begin + kRowsPerItem, shape.query_length),
+                                grad_sink_.data != nullptr ? grad_sink + index : nullptr};
       plan_.kernel->backward_prepare(launch_, item);
     });
   }
@@ -146,6 +153,20 @@ class BackwardRun {
     for (const WorkspacePart& part : {schedule_.backward.table_sums, schedule_.backward.table_turn,
                                       schedule_.backward.table_parts})
       std::memset(part.in<std::byte>(workspace_), 0, static_cast<size_t>(part.bytes));
+  }
+
+  // The sum over batch and rows, in order.
+  void store_grad_sink() const noexcept {
+    const AttentionShape& shape = schedule_.shape;
+    const int64_t blocks = ceil_divide(shape.query_length, kRowsPerItem);
+    const auto* parts = schedule_.backward.grad_sink.in<double>(workspace_);
+    for (int64_t head = 0; head < shape.query_heads; ++head) {
+      double sum = 0;
+      for (int64_t batch = 0; batch < shape.batch; ++batch)
+        for (int64_t block = 0; block < blocks; ++block)
+          sum += parts[(batch * shape.query_heads + head) * blocks + block];
+      store_element(grad_sink_.data, grad_sink_.dtype, head * grad_sink_.strides[1], sum);
+    }
   }
 
   // The sum of all copies, in order; 0 beyond the elements that the step can read.
@@ -263,6 +284,7 @@ class BackwardRun {
   const Plan::Data& plan_;
   const Schedule::Data& schedule_;
   void* workspace_;
+  const Tensor grad_sink_;
   const std::vector<NamedTensor>& grad_tables_;
   std::optional<RealTables> real_tables_;  // none: no score
   TileProgram score_;

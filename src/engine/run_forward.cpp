@@ -22,6 +22,7 @@ void run_forward(const Plan::Data& plan, const Schedule::Data& schedule,
   launch.key = tensors.key;
   launch.value = tensors.value;
   launch.bias = tensors.bias;
+  launch.sink = tensors.sink;
   launch.output = tensors.output;
   launch.logsumexp = tensors.logsumexp;
   launch.mask_classes = schedule.forward_masks.data();

@@ -92,6 +92,8 @@ BackwardLayout backward_layout(const Kernel& kernel, const AttentionShape& shape
   layout.counter = builder.add({kAlignment});
   layout.lse = builder.add({real_bytes, shape.batch, shape.query_heads, shape.query_length});
   layout.delta = builder.add({real_bytes, shape.batch, shape.query_heads, shape.query_length});
+  layout.grad_sink = builder.add({int64_t{sizeof(double)}, shape.batch, shape.query_heads,
+                                  ceil_divide(shape.query_length, kRowsPerItem)});
   layout.accumulator = builder.add({real_bytes, slots, group, shape.query_length, shape.head_dim});
   layout.turn = builder.add({kInt, slots, group, query_tiles});
   layout.bias_turn = builder.add({kInt, key_tiles});

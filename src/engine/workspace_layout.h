@@ -11,6 +11,8 @@
 
 namespace tilewise {
 
+inline constexpr int64_t kRowsPerItem = 256;  // of the phases of the backward that only stream rows
+
 struct WorkspacePart {
   int64_t offset = 0;  // bytes, a multiple of 64
   int64_t bytes = 0;
@@ -47,6 +49,7 @@ struct BackwardLayout {
   WorkspacePart counter;         // int64
   WorkspacePart lse;             // Real [batch, query_heads, query_length]
   WorkspacePart delta;           // Real [batch, query_heads, query_length]
+  WorkspacePart grad_sink;       // double [batch, query_heads][prepare items of a head]
   WorkspacePart accumulator;     // Real [slots][group][query_length][head_dim]
   WorkspacePart turn;            // int32 [slots][group][query tiles]
   WorkspacePart bias_turn;       // int32 [key tiles]

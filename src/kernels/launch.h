@@ -68,6 +68,7 @@ struct ForwardLaunch {
   float scale;                                        // float32 kernels
   double scale_f64;                                   // float64 kernel
   Tensor query, key, value, bias, output, logsumexp;  // bias, logsumexp: data may be null
+  Tensor sink;                                        // [1, query_heads, 1, 1]; data may be null
   const MaskClass* mask_classes;  // tiles of geometry.query_tile queries and key_tile keys
   const int32_t* class_of_head;   // [batch, query_heads]
   // [batch, query_heads][rows of tiles]: key tiles outside have probabilities of exactly 0, by the
@@ -137,6 +138,7 @@ struct BackwardLaunch {
   double scale_f64;
   Tensor query, key, value, bias, output, logsumexp, grad_output, grad_logsumexp;
   Tensor grad_query, grad_key, grad_value, grad_bias;
+  Tensor sink;                    // read where PrepareItem::grad_sink is given
   const MaskClass* mask_classes;  // tiles of backward_query_tile queries and backward_key_tile keys
   const int32_t* class_of_head;   // [batch, query_heads]
   const TileRange* significant;   // as in ForwardLaunch
@@ -183,6 +185,8 @@ struct PrepareItem {
   int64_t head;
   int64_t row_begin;
   int64_t row_end;
+  // What these rows add to the gradient of the head's sink; null: not wanted.
+  double* grad_sink = nullptr;
 };
 
 // C = alpha * A * B for one pair of matrices, operands of any strides: element (i, j) of A is

@@ -30,6 +30,7 @@ struct RowsLaunch {
   int64_t bias_row, bias_column;
   void* logsumexp;  // Real, one per row; null: none
   int64_t logsumexp_row;
+  const void* sink;            // Real, one more score of every row; null: none
   const void* grad_logsumexp;  // Real, one per row; null: none
   int64_t grad_logsumexp_row;
 };

@@ -104,6 +104,25 @@ class ArgumentChecker {
     reject(operation_, "dropout_seed", "absent", "a number, as the problem has dropout",
            "take another one for every step, and the same in forward and backward");
   }
+  void sink(const char* name, const Tensor& tensor, Access access) {
+    check(name, tensor, access, real(),
+          {Axis{1, "shared by all batch entries"}, query_heads(), Axis{1, "one number per head"},
+           Axis{1, "one number per head"}});
+  }
+  void sink(const Tensor& tensor) {
+    if (problem_.has_sink && tensor.data == nullptr) {
+      reject(operation_, "sink.data", "null", "[1, query_heads, 1, 1], as the problem has a sink");
+    }
+    if (tensor.data != nullptr) {
+      require_sink("sink.data");
+      sink("sink", tensor, Access::kRead);
+    }
+  }
+  void grad_sink(const Tensor& tensor) {
+    if (tensor.data == nullptr) return;
+    require_sink("grad_sink.data");
+    sink("grad_sink", tensor, Access::kWritten);
+  }
 
   // Every written tensor against every other one.
   void check_overlaps() const {
@@ -120,6 +139,12 @@ class ArgumentChecker {
   }
 
  private:
+  void require_sink(const char* argument) const {
+    if (problem_.has_sink) return;
+    reject(operation_, argument, "given", "null, as the problem has no sink",
+           "set problem.has_sink");
+  }
+
   [[noreturn]] void reject_part(const char* name, const std::string& part, const std::string& got,
                                 const std::string& expected, const std::string& hint = "") const {
     reject(operation_, name + part, got, expected, hint);
@@ -171,7 +196,7 @@ class ArgumentChecker {
   const char* operation_;
   const Problem& problem_;
   const Step& step_;
-  Argument arguments_[12] = {};
+  Argument arguments_[14] = {};
   int count_ = 0;
 };
 
@@ -196,6 +221,7 @@ void validate_forward(const Problem& problem, const Step& step, const ForwardTen
   checker.value_like("value", tensors.value, Access::kRead);
   checker.bias(tensors.bias);
   checker.dropout_seed(tensors.dropout_seed);
+  checker.sink(tensors.sink);
   checker.output_like("output", tensors.output, Access::kWritten);
   checker.row_numbers("logsumexp", tensors.logsumexp, Access::kWritten, Presence::kOptional);
   checker.check_overlaps();
@@ -209,6 +235,7 @@ void validate_backward(const Problem& problem, const Step& step, const BackwardT
   checker.value_like("value", tensors.value, Access::kRead);
   checker.bias(tensors.bias);
   checker.dropout_seed(tensors.dropout_seed);
+  checker.sink(tensors.sink);
   checker.output_like("output", tensors.output, Access::kRead);
   checker.row_numbers("logsumexp", tensors.logsumexp, Access::kRead, Presence::kRequired);
   checker.output_like("grad_output", tensors.grad_output, Access::kRead);
@@ -217,6 +244,7 @@ void validate_backward(const Problem& problem, const Step& step, const BackwardT
   checker.key_like("grad_key", tensors.grad_key, Access::kWritten);
   checker.value_like("grad_value", tensors.grad_value, Access::kWritten);
   checker.grad_bias(tensors.grad_bias, tensors.bias);
+  checker.grad_sink(tensors.grad_sink);
   checker.check_overlaps();
 }
 
@@ -228,6 +256,7 @@ void validate_apart(const void* data, size_t bytes, const ForwardTensors& tensor
   require_apart(operation, data, bytes, "bias", tensors.bias);
   require_apart(operation, data, bytes, "output", tensors.output);
   require_apart(operation, data, bytes, "logsumexp", tensors.logsumexp);
+  require_apart(operation, data, bytes, "sink", tensors.sink);
   for (const NamedTensor& table : tensors.tables)
     require_apart(operation, data, bytes, table.name.c_str(), table.tensor);
 }
@@ -236,7 +265,7 @@ void validate_apart(const void* data, size_t bytes, const BackwardTensors& tenso
                     const char* operation) {
   const ForwardTensors forward = {
       tensors.query,     tensors.key, tensors.value, tensors.bias, tensors.output,
-      tensors.logsumexp, {}};
+      tensors.logsumexp, {},          tensors.sink};
   validate_apart(data, bytes, forward, operation);
   require_apart(operation, data, bytes, "grad_output", tensors.grad_output);
   require_apart(operation, data, bytes, "grad_logsumexp", tensors.grad_logsumexp);
@@ -244,6 +273,7 @@ void validate_apart(const void* data, size_t bytes, const BackwardTensors& tenso
   require_apart(operation, data, bytes, "grad_key", tensors.grad_key);
   require_apart(operation, data, bytes, "grad_value", tensors.grad_value);
   require_apart(operation, data, bytes, "grad_bias", tensors.grad_bias);
+  require_apart(operation, data, bytes, "grad_sink", tensors.grad_sink);
   for (const auto* tables : {&tensors.tables, &tensors.grad_tables}) {
     for (const NamedTensor& table : *tables)
       require_apart(operation, data, bytes, table.name.c_str(), table.tensor);

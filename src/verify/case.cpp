@@ -17,6 +17,7 @@ namespace {
 constexpr const char* kValueNames[] = {"normal",  "large",    "huge", "growing",
                                        "falling", "constant", "tiny"};
 constexpr const char* kNotANumberNames[] = {"none", "key", "value", "query", "unseen"};
+constexpr const char* kSinkNames[] = {"none", "normal", "large", "small", "minusinf", "mixed"};
 constexpr const char* kBoolNames[] = {"0", "1"};
 constexpr const char* kFlushNames[] = {"left", "right"};
 
@@ -127,6 +128,7 @@ const std::vector<Field>& fields() {
       dtype("biastype", &Case::bias_dtype),
       real("biasinf", &Case::bias_minus_infinity),
       real("dropout", &Case::dropout),
+      choice("sink", &Case::sink, kSinkNames),
       choice("dlse", &Case::has_grad_logsumexp, kBoolNames),
       choice("samebits", &Case::same_bits_as_prefill, kBoolNames),
       choice("packed", &Case::is_packed, kBoolNames),
@@ -228,6 +230,7 @@ std::vector<std::pair<std::string, std::string>> features(const Case& c) {
           {"bias entries", c.bias == "none"            ? "none"
                            : c.bias_minus_infinity > 0 ? "some -inf"
                                                        : "finite"},
+          {"sink", kSinkNames[static_cast<size_t>(c.sink)]},
           {"key layout", c.is_packed ? "packed qkv" : layouts(c.key)},
           {"output layout", layouts(c.output)},
           {"values", kValueNames[static_cast<size_t>(c.values)]},

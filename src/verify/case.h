@@ -35,6 +35,15 @@ enum class NotANumber {
   kUnseen,  // in every key and value that no query sees, every query and gradient that sees no key
 };
 
+enum class Sinks {
+  kNone,
+  kNormal,         // N(0, 1)
+  kLarge,          // above most scores
+  kSmall,          // below most scores
+  kMinusInfinity,  // as without one
+  kMixed,          // another kind for every head, +-2e6 among them
+};
+
 struct Case {
   int64_t batch = 1, query_heads = 1, kv_heads = 1;
   int64_t query_length = 1, kv_length = 1;
@@ -47,6 +56,7 @@ struct Case {
   std::string bias = "none";  // axes that it has, the rest broadcasts: "k", "hk", "bhnk", ...
   DType bias_dtype = DType::kFloat32;
   double bias_minus_infinity = 0;  // part of the entries
+  Sinks sink = Sinks::kNone;
   bool has_grad_logsumexp = false;
   double dropout = 0;  // its seed is derived from that of the case
   bool same_bits_as_prefill = false;

@@ -59,6 +59,25 @@ double tiny_of(DType dtype) {
 
 DType wide(DType dtype) { return dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32; }
 
+double sink_value(Sinks kind, int64_t head, Random& random) {
+  const double x = random.normal();
+  switch (kind) {
+    case Sinks::kNone:
+    case Sinks::kNormal:
+      return x;
+    case Sinks::kLarge:
+      return 30 * std::abs(x);
+    case Sinks::kSmall:
+      return -30 * std::abs(x);
+    case Sinks::kMinusInfinity:
+      return -kInfinity;
+    case Sinks::kMixed:
+      break;
+  }
+  if (head % 6 >= 4) return head % 6 == 4 ? 2e6 + x : -2e6 + x;
+  return sink_value(static_cast<Sinks>(1 + head % 6), head, random);
+}
+
 bool has_axis(const Case& c, char axis) { return c.bias.find(axis) != std::string::npos; }
 
 }  // namespace
@@ -96,6 +115,10 @@ CaseMemory::CaseMemory(const Case& c)
                              has_axis(c, 'n') ? n : 1};
     t.bias = add("bias", inputs_, c.bias_dtype, {}, shape[0], shape[1], shape[2], m);
     t.grad_bias = add("grad_bias", outputs_, wide(c.dtype), {}, shape[0], shape[1], shape[2], m);
+  }
+  if (c.sink != Sinks::kNone) {
+    t.sink = add("sink", inputs_, wide(c.dtype), {}, 1, c.query_heads, 1, 1);
+    t.grad_sink = add("grad_sink", outputs_, wide(c.dtype), {}, 1, c.query_heads, 1, 1);
   }
   t.grad_output = add("grad_output", inputs_, c.dtype, c.output, b, c.query_heads, n, c.value_dim);
   if (c.has_grad_logsumexp) {
@@ -208,6 +231,13 @@ void CaseMemory::fill() {
   fill_tensor(t.value, normal(c.values == Values::kTiny ? tiny : 1));
   fill_tensor(t.grad_output, normal(1));
   if (c.has_grad_logsumexp) fill_tensor(t.grad_logsumexp, normal(1));
+  if (c.sink != Sinks::kNone) {
+    Random sinks(c.seed, 2);
+    const auto first = c.sink == Sinks::kMixed ? sinks.between(0, 5) : 0;
+    fill_tensor(t.sink, [&](int64_t, int64_t h, int64_t, int64_t) {
+      return sink_value(c.sink, first + h, sinks);
+    });
+  }
   for (size_t i = 0; i < t.tables.size(); ++i) {
     const bool is_at_least_zero = data_.real_tables()[i].is_at_least_zero;
     fill_tensor(t.tables[i].tensor, [&](auto...) {
@@ -265,7 +295,9 @@ void CaseMemory::place_not_a_number() {
     if (sees) continue;
     fill_row(t.query, row.batch, row.head, row.query, kNaN);
     fill_row(t.grad_output, row.batch, row.head, row.query, kNaN);
-    if (case_.has_grad_logsumexp) fill_row(t.grad_logsumexp, row.batch, row.head, row.query, kNaN);
+    // With a sink LSE is that of the sink, and its gradient belongs to it.
+    if (case_.has_grad_logsumexp && case_.sink == Sinks::kNone)
+      fill_row(t.grad_logsumexp, row.batch, row.head, row.query, kNaN);
   }
   for (int64_t b = 0; b < case_.batch; ++b) {
     for (int64_t h = 0; h < case_.kv_heads; ++h) {
@@ -280,8 +312,7 @@ void CaseMemory::place_not_a_number() {
 
 ForwardTensors CaseMemory::forward_tensors() const {
   const BackwardTensors& t = tensors_;
-  return {t.query,  t.key, t.value, t.bias, t.output, t.logsumexp,
-          t.tables, {},    t.dropout_seed};
+  return {t.query, t.key, t.value, t.bias, t.output, t.logsumexp, t.tables, t.sink, t.dropout_seed};
 }
 
 std::optional<uint64_t> CaseMemory::dropout_seed() const {
@@ -303,6 +334,7 @@ reference::Inputs CaseMemory::reference_inputs() const {
   reference::Inputs in;
   in.query = tensors_.query, in.key = tensors_.key, in.value = tensors_.value;
   in.bias = tensors_.bias;
+  in.sink = tensors_.sink;
   in.grad_output = tensors_.grad_output, in.grad_logsumexp = tensors_.grad_logsumexp;
   in.mask = mask_;
   in.score = score_;

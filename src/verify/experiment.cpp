@@ -112,6 +112,7 @@ struct Experiment::State {
     add_gradient("grad_key", t.grad_key, &Gradients::key);
     add_gradient("grad_value", t.grad_value, &Gradients::value);
     if (t.bias.data != nullptr) add_gradient("grad_bias", t.grad_bias, &Gradients::bias);
+    if (t.sink.data != nullptr) add_gradient("grad_sink", t.grad_sink, &Gradients::sink);
     for (size_t i = 0; i < t.grad_tables.size(); ++i) {
       struct One {
         std::vector<double> values;
@@ -145,6 +146,7 @@ struct Experiment::State {
     if (c.scale > 0) problem.scale = c.scale;
     problem.has_bias = c.bias != "none";
     problem.dropout = c.dropout;
+    problem.has_sink = c.sink != Sinks::kNone;
     problem.same_bits_as_prefill = c.same_bits_as_prefill;
     problem.max_table_elements = std::max(problem.max_table_elements, table_elements());
     return problem;

@@ -195,6 +195,10 @@ Case random_case(uint64_t seed, uint64_t index) {
   const bool may_underflow = c.values == Values::kTiny && c.not_a_number != NotANumber::kNone;
   if (draw.chance(0.2) && !may_underflow) c.score = score_from_text(draw.score()).text();
   draw_dropout(draw, c);
+  static constexpr Sinks kSinks[] = {Sinks::kNormal,       Sinks::kNormal, Sinks::kLarge,
+                                     Sinks::kSmall,        Sinks::kMixed,  Sinks::kMixed,
+                                     Sinks::kMinusInfinity};
+  if (draw.chance(0.25)) c.sink = draw.one_of(kSinks);
   return c;
 }
 

@@ -48,6 +48,8 @@ struct Naive {
     v = transposed(in.value);
     is_visible.emplace(in, b, h);
     pair_score.emplace(in, b, h);
+    if (in.sink.data != nullptr)
+      sink = exponent * Real(load_element(in.sink.data, in.sink.dtype, h * in.sink.strides[1]));
     k_rows.resize(k.size());
     for (int64_t c = 0; c < d; ++c) {
       for (int64_t j = 0; j < kv_length; ++j) k_rows[j * d + c] = k[c * kv_length + j];
@@ -115,17 +117,17 @@ struct Naive {
 
   // exp(S - m) and its sum; returns LSE = m + log of the sum as stored.
   Real softmax(std::vector<Real>& p, Real& sum) const {
-    Real m = -std::numeric_limits<Real>::infinity();
+    Real m = sink;
     for (int64_t j : keys) m = std::max(m, s[j]);
     m += Real(start);
     p.assign(kv_length, 0);
-    sum = 0;
-    Real stored_sum = 0;
+    if (keys.empty()) return sink / exponent;
+    sum = sink == -std::numeric_limits<Real>::infinity() ? Real(0) : power(sink - m);
+    Real stored_sum = sum;
     for (int64_t j : keys) {
       sum += p[j] = power(s[j] - m);
       stored_sum += Real(stored(dtype, p[j]));
     }
-    if (keys.empty()) return m;
     return is_variant ? Real(m + std::log2(stored_sum)) * Real(kLn2) : m + std::log(stored_sum);
   }
 
@@ -156,6 +158,7 @@ struct Naive {
   Real exponent;  // log2(e) where powers are of 2
   int64_t kv_length, d, e;
   int64_t batch = -1, head = -1, kv_head = -1;
+  Real sink = -std::numeric_limits<Real>::infinity();  // exponent * sink; -inf: none
   std::vector<Real> k, v;             // (head_dim, kv_length), (value_dim, kv_length)
   std::vector<Real> k_rows;           // (kv_length, head_dim)
   std::vector<int64_t> keys;          // visible
@@ -192,6 +195,7 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows, double sta
                                    in.bias.shape[2], in.bias.shape[3]);
   std::vector<Real> dq(elements(in.query)), dk(elements(in.key)), dv(elements(in.value));
   std::vector<Real> dbias(has_bias ? elements(in.bias) : 0);
+  std::vector<Real> dsink(in.sink.data != nullptr ? elements(in.sink) : 0);
   std::vector<std::vector<Real>> dtables;
   for (const NamedTensor& table : in.tables) dtables.emplace_back(elements(table.tensor));
   std::vector<Real> p;
@@ -211,7 +215,7 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows, double sta
       dp[j] = naive.dropped(i, j, Real(stored(naive.dtype, dots[j])));
       if (!naive.is_variant) delta += p[j] * dp[j];
     }
-    if (naive.is_variant) {
+    if (naive.is_variant && !naive.keys.empty()) {
       for (int64_t c = 0; c < e; ++c) delta = std::fma(do_i[c], o_i[c], delta);
       delta = std::nextafter(delta, std::numeric_limits<Real>::infinity());
     }
@@ -219,6 +223,8 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows, double sta
       delta -= Real(load_element(in.grad_logsumexp.data, in.grad_logsumexp.dtype,
                                  offset(in.grad_logsumexp, b, h, i, 0)));
     }
+    if (naive.sink != -std::numeric_limits<Real>::infinity())
+      dsink[h] -= naive.power(naive.sink - lse * naive.exponent) * delta;
     Real* dq_i = &dq[((b * in.query.shape[1] + h) * in.query.shape[2] + i) * d];
     for (int64_t j : naive.keys) {
       const Real ds = Real(stored(naive.dtype, p[j] * (dp[j] - delta)));
@@ -246,7 +252,8 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows, double sta
     return y;
   };
   Gradients result{rounded(dq, naive.dtype, in.scale), rounded(dk, naive.dtype, in.scale),
-                   rounded(dv, naive.dtype, 1), rounded(dbias, naive.lse_dtype, 1)};
+                   rounded(dv, naive.dtype, 1), rounded(dbias, naive.lse_dtype, 1),
+                   rounded(dsink, naive.lse_dtype, 1)};
   for (const auto& table : dtables) result.tables.push_back(rounded(table, naive.lse_dtype, 1));
   return result;
 }

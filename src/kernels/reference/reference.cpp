@@ -65,12 +65,14 @@ struct Head {
         kv_head(h / (in.query.shape[1] / in.key.shape[1])),
         k(head_of<Real>(in.key, b, kv_head)),
         v(head_of<Real>(in.value, b, kv_head)),
+        sink(in.sink.data != nullptr ? Real(element(in.sink, 0, h, 0, 0)) : Real(-kInfinity)),
         is_visible(in, b, h),
         score(in, b, h) {}
 
   int64_t batch, head, kv_head;
   std::vector<Real> k;  // (kv_length, head_dim)
   std::vector<Real> v;  // (kv_length, value_dim)
+  Real sink;            // -inf: none
   mutable Visibility is_visible;
   mutable PairScore<Real> score;
 };
@@ -81,6 +83,7 @@ struct SoftmaxRow {
   std::vector<int64_t> keys;
   std::vector<Real> products;  // scale * q.k
   std::vector<Real> p;
+  Real p_sink = 0;
   Real lse = -std::numeric_limits<Real>::infinity();
   std::vector<Real> o;  // (value_dim)
 };
@@ -91,7 +94,8 @@ SoftmaxRow<Real> softmax_row(const Inputs& in, const Head<Real>& head, const Rea
   const int64_t head_dim = in.query.shape[3], value_dim = in.value.shape[3];
   SoftmaxRow<Real> row;
   row.o.assign(value_dim, 0);
-  Real m = -std::numeric_limits<Real>::infinity();
+  row.lse = head.sink;
+  Real m = head.sink;
   for (int64_t j = 0; j < kv_length; ++j) {
     if (!head.is_visible(i, j)) continue;
     Real bias = 0;
@@ -108,10 +112,13 @@ SoftmaxRow<Real> softmax_row(const Inputs& in, const Head<Real>& head, const Rea
     row.p.push_back(s);
     m = std::max(m, s);
   }
+  const bool has_sink = head.sink != Real(-kInfinity);
+  if (has_sink) row.p_sink = row.keys.empty() ? Real(1) : std::exp(head.sink - m);
   if (row.keys.empty()) return row;
-  Real sum = 0;
+  Real sum = row.p_sink;
   for (Real& s : row.p) sum += s = std::exp(s - m);
   for (Real& p : row.p) p /= sum;
+  row.p_sink /= sum;
   row.lse = m + std::log(sum);
   for (size_t n = 0; n < row.keys.size(); ++n) {
     const auto z = static_cast<Real>(in.dropout_of(head.batch, head.head, i, row.keys[n]));
@@ -156,6 +163,7 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows) {
   const bool has_bias = in.bias.data != nullptr;
   std::vector<Real> dq(elements(in.query)), dk(elements(in.key)), dv(elements(in.value));
   std::vector<Real> dbias(has_bias ? elements(in.bias) : 0);
+  std::vector<Real> dsink(in.sink.data != nullptr ? elements(in.sink) : 0);
   std::vector<std::vector<Real>> dtables;
   for (const NamedTensor& table : in.tables) dtables.emplace_back(elements(table.tensor));
 
@@ -164,10 +172,11 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows) {
     const auto q_i = row_of<Real>(in.query, b, h, i);
     const auto do_i = row_of<Real>(in.grad_output, b, h, i);
     const auto row = softmax_row(in, head, q_i.data(), i);
-    if (row.keys.empty()) return;
-    const Real delta = dot(do_i.data(), row.o.data(), e);
     const Real dlse =
         in.grad_logsumexp.data != nullptr ? Real(element(in.grad_logsumexp, b, h, i, 0)) : Real(0);
+    const Real delta = row.keys.empty() ? Real(0) : dot(do_i.data(), row.o.data(), e);
+    if (head.sink != Real(-kInfinity)) dsink[h] -= row.p_sink * (delta - dlse);
+    if (row.keys.empty()) return;
     Real* dq_i = &dq[((b * query_heads + h) * query_length + i) * d];
     for (size_t n = 0; n < row.keys.size(); ++n) {
       const int64_t j = row.keys[n];
@@ -194,7 +203,7 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows) {
   const auto rounded = [](const std::vector<Real>& x) {
     return std::vector<double>(x.begin(), x.end());
   };
-  Gradients result{rounded(dq), rounded(dk), rounded(dv), rounded(dbias)};
+  Gradients result{rounded(dq), rounded(dk), rounded(dv), rounded(dbias), rounded(dsink)};
   for (const auto& table : dtables) result.tables.push_back(rounded(table));
   return result;
 }

@@ -4,15 +4,17 @@
 // code shared with the kernels; a mask is its expression, evaluated at one pair after the other.
 //
 //   s_ij = score(scale * q_i . k_j) + bias_ij  for visible pairs with s_ij > -inf
-//   p_ij = exp(s_ij - lse_i),  lse_i = log sum_j exp(s_ij),  o_i = sum_j z_ij p_ij v_j
+//   p_ij = exp(s_ij - lse_i),  lse_i = log (sum_j exp(s_ij) + exp(sink)),
+//   o_i = sum_j z_ij p_ij v_j, with z_ij of dropout: 1 without it, 0 for a dropped pair (dropout.h)
 //   ds_ij = p_ij (z_ij do_i . v_j - do_i . o_i + dlse_i)
-//   with z_ij of dropout: 1 without it, 0 for a dropped pair (dropout.h)
 //   dv_j = sum_i z_ij p_ij do_i,  dbias = ds summed over the axes that bias broadcasts,
+//   dsink = -sum_i exp(sink - lse_i) (do_i . o_i - dlse_i), over batch and rows of a head,
 //   dtable = ds * d score / d table, summed over the pairs where that derivative is not 0,
 //   and with dr_ij = ds_ij * d score / d s: dq_i = scale sum_j dr_ij k_j, dk_j = scale sum_i dr_ij
 //   q_i
 //
-// A row with no such pair has o = 0, lse = -inf, dq = 0 and adds nothing. Pairs that are masked, or
+// A row with no such pair has o = 0, lse = sink, dq = 0 and adds dlse to dsink, nothing elsewhere.
+// A sink of -inf is none. Pairs that are masked, or
 // whose bias is -inf, are never read: NaN there reaches nothing.
 #pragma once
 
@@ -30,6 +32,7 @@ namespace tilewise::reference {
 // Shapes as in plan.h; any dtypes and strides.
 struct Inputs {
   Tensor query, key, value, bias;      // bias: data may be null
+  Tensor sink = {};                    // data may be null
   Tensor grad_output, grad_logsumexp;  // backward only; grad_logsumexp: data may be null
   Mask mask = {};
   Score score = {};
@@ -62,6 +65,7 @@ struct Outputs {
 struct Gradients {
   std::vector<double> query, key, value;
   std::vector<double> bias;                      // empty without a bias
+  std::vector<double> sink;                      // empty without a sink
   std::vector<std::vector<double>> tables = {};  // as Inputs::tables
 };
 

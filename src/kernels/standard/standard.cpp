@@ -255,6 +255,7 @@ void StandardPlan::forward_rows(const ForwardTensors& t, const Matrices& m, int6
     rows.logsumexp = lse.data;
     rows.logsumexp_row = lse.row;
   }
+  if (t.sink.data != nullptr) rows.sink = head_of(t.sink, 0, h).data;
   kernel_->softmax_rows(rows, scratch);
   // Line 3: O = P V.
   kernel_->matmul(
@@ -274,6 +275,10 @@ void StandardPlan::backward(const BackwardTensors& tensors, void* workspace) con
     for_each_item(
         *executor_, workers_, bias[0] * bias[1] * bias[2] * parts(shape_.kv_length, kBiasColumns),
         [&](int64_t item, int worker) { backward_bias(tensors, matrices, item, worker); });
+  }
+  if (tensors.sink.data != nullptr && tensors.grad_sink.data != nullptr) {
+    for_each_item(*executor_, workers_, shape_.query_heads,
+                  [&](int64_t head, int) { backward_sink(tensors, head); });
   }
 }
 
@@ -337,6 +342,28 @@ void StandardPlan::backward_keys(const BackwardTensors& t, const Matrices& m, in
   };
   gradient(t.grad_output, shape_.value_dim, false, 1, t.grad_value);
   gradient(t.query, shape_.head_dim, true, scale_, t.grad_key);
+}
+
+// dsink of a head: batches and rows in order.
+void StandardPlan::backward_sink(const BackwardTensors& t, int64_t head) const {
+  const auto number = [](const Operand& of, int64_t r, int64_t c) {
+    return load_element(of.data, of.dtype, r * of.row + c * of.column);
+  };
+  const double sink = number(head_of(t.sink, 0, head), 0, 0);
+  double sum = 0;
+  for (int64_t b = 0; b < shape_.batch && sink != -INFINITY; ++b) {
+    const Operand o = head_of(t.output, b, head), grad = head_of(t.grad_output, b, head),
+                  lse = head_of(t.logsumexp, b, head);
+    for (int64_t r = 0; r < shape_.query_length; ++r) {
+      double delta = 0;
+      for (int64_t c = 0; c < shape_.value_dim; ++c) delta += number(o, r, c) * number(grad, r, c);
+      if (t.grad_logsumexp.data != nullptr)
+        delta -= number(head_of(t.grad_logsumexp, b, head), r, 0);
+      sum -= std::exp(sink - number(lse, r, 0)) * delta;
+    }
+  }
+  const Operand to = head_of(t.grad_sink, 0, head);
+  store_element(to.data, to.dtype, 0, sum);
 }
 
 // dbias: dS summed over the axes that the bias broadcasts, batches, heads and queries in order.

@@ -9,7 +9,8 @@
 //   Megatron   S = Q K^T; P = softmax(scale S + bias, restricted to the mask), one pass, in place;
 //              O = P V
 //   backward   dP = dO V^T; dS = P (dP - rowsum(P dP) + dlse), in place; dQ = scale dS K;
-//              dV = P^T dO; dK = scale dS^T Q; dbias = dS summed
+//              dV = P^T dO; dK = scale dS^T Q; dbias = dS summed;
+//              dsink = -exp(sink - LSE) (rowsum(dO * O) - dlse) summed
 //
 // Words moved: io_model's standard_forward with 1 separate pass where there is a bias or mask, else
 // 0; megatron_forward; standard_backward. Stored matrices, in the problem's dtype: S and P; in
@@ -61,6 +62,7 @@ class StandardPlan {
   void forward_rows(const ForwardTensors& t, const Matrices& m, int64_t item, int worker) const;
   void backward_rows(const BackwardTensors& t, const Matrices& m, int64_t item, int worker) const;
   void backward_keys(const BackwardTensors& t, const Matrices& m, int64_t item, int worker) const;
+  void backward_sink(const BackwardTensors& t, int64_t head) const;
   void backward_bias(const BackwardTensors& t, const Matrices& m, int64_t item, int worker) const;
   [[nodiscard]] RowsLaunch rows_of(int64_t head, int64_t first_row, int64_t rows) const;
 

@@ -33,6 +33,18 @@ void dot_rows(const Matrix& o, const Matrix& g, int64_t first, int64_t lanes, in
   for (int j = 0; j < X::kVectors; ++j) X::store(to + j * X::kLanes, sum[j]);
 }
 
+// Whether all of row r is 0: it sees nothing, or nothing but zeros.
+inline bool is_zero_row(const Matrix& o, int64_t r, int64_t value_dim) {
+  for (int64_t c = 0; c < value_dim; ++c)
+    if (tilewise::load_element(o.at(r, c), o.dtype, 0) != 0) return false;
+  return true;
+}
+
+// The probability of the sink in a row. LSE includes it, so it is at most 1.
+inline double sink_probability(double sink, double lse) {
+  return sink == -__builtin_inf() ? 0 : __builtin_exp(sink - lse);
+}
+
 // Line 19, once per row: D = rowsum(dO * O) - dLSE; and LSE. An LSE
 // that is NaN, +inf or beyond 2^21 is for the careful path, whose exponentials have no restricted
 // range.
@@ -49,6 +61,11 @@ void backward_prepare(const tilewise::BackwardLaunch& args, const tilewise::Prep
     return tilewise::load_element(matrix_of(tensor, item.batch, item.head).at(r, 0), tensor.dtype,
                                   0);
   };
+  const double sink =
+      item.grad_sink
+          ? tilewise::load_element(matrix_of(args.sink, 0, item.head).at(0, 0), args.sink.dtype, 0)
+          : 0;
+  double grad_sink = 0;
   bool careful = false;
   for (int64_t first = item.row_begin; first < item.row_end; first += kWidth<X>) {
     const int64_t lanes = smaller(kWidth<X>, item.row_end - first);
@@ -61,8 +78,15 @@ void backward_prepare(const tilewise::BackwardLaunch& args, const tilewise::Prep
       all_lse[r] = static_cast<Real>(lse);
       const double limit = Exp2<Real>::kLargestReference;
       careful |= lse != -__builtin_inf() && !(-limit <= lse && lse <= limit);
+      if (!item.grad_sink) continue;
+      // dO of a row that sees nothing may be NaN, but its D is -dLSE.
+      if (sums[r - first] * 0 != 0 && is_zero_row(o, r, shape.value_dim))
+        delta[r] =
+            args.grad_logsumexp.data ? static_cast<Real>(-number(args.grad_logsumexp, r)) : 0;
+      grad_sink -= sink_probability(sink, lse) * static_cast<double>(delta[r]);
     }
   }
+  if (item.grad_sink) *item.grad_sink = grad_sink;
   if (careful)
     __atomic_store_n(args.careful + item.batch * shape.kv_heads +
                          item.head / (shape.query_heads / shape.kv_heads),

@@ -126,7 +126,6 @@ Rows scaled_rows(const Matrix& m, int64_t first, int64_t count, int64_t padded, 
 // -log2(e) * LSE as the sum of two numbers; -inf and 0 for a row that sees nothing.
 template <class Real>
 void split_lse(Real lse, Real& minus_lse, Real& minus_lse_low) {
-  constexpr double kLog2ELow = 2.0355273740931033e-17;  // log2(e) - kLog2E
   const double product = lse * kLog2E;
   minus_lse = lse == -__builtin_inff() ? lse : static_cast<Real>(-product);
   const bool is_finite = minus_lse * 0 == 0;

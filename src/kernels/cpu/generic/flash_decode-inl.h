@@ -46,7 +46,7 @@ struct DecodeScratch {
   Real* row;        // of O, m, l, l_words; or of the bias
   VisibleTile<X>* visible;
   DroppedTile* dropped;
-  uint64_t* dropped_rows;  // (kDecodeTile<X>), of all heads
+  uint64_t* dropped_rows;      // (kDecodeTile<X>), of all heads
   TileEvaluator<X> evaluator;  // rows are keys
   int64_t bytes;
 
@@ -130,8 +130,7 @@ const uint64_t* find_dropped_rows(const tilewise::ForwardLaunch& args, const Dec
                              {args.origin.head + head, nullptr},
                              {args.origin.query + query, nullptr},
                              {args.origin.key + k0, nullptr}};
-    const uint64_t* dropped =
-        find_dropped<X, true>(args.dropout, place, &all, 1, *scratch.dropped);
+    const uint64_t* dropped = find_dropped<X, true>(args.dropout, place, &all, 1, *scratch.dropped);
     for (int r = first; r < last; ++r)
       scratch.dropped_rows[r] |= (dropped[r] & lane_bits(0, end - begin)) << begin;
   }
@@ -316,16 +315,6 @@ void multiply_add_values_by_tiles(DecodeScratch<X>& scratch, const Rows& v, int 
   });
 }
 
-// 2^n for n <= 0 integral.
-template <class Real>
-Real power_of_two(Real n) {
-  const int exponent = n < Real(-2000) ? -2000 : static_cast<int>(n);
-  if constexpr (sizeof(Real) == 4)
-    return __builtin_ldexpf(1, exponent);
-  else
-    return __builtin_ldexp(1, exponent);
-}
-
 // Keys and values that are read next, fetched meanwhile: of the next tile of the chunk, or of the
 // first one of the worker's next item.
 template <class X>
@@ -407,8 +396,7 @@ bool decode_chunk(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
       absorb_tile(
           q, tile, kv.k, *scratch.visible, [] {},
           [&](RowRange range) {
-            add_product<X, kCareful>(q, kv, width, scratch.p, dropped, *scratch.visible,
-                                     range);
+            add_product<X, kCareful>(q, kv, width, scratch.p, dropped, *scratch.visible, range);
           });
     } else if constexpr (kTiled<X>) {
       const Rows k = word_rows<X>(key, k0, keys, padded, shape.head_dim, scratch.keys);
@@ -459,8 +447,8 @@ void merge(const DecodeSums<Real>& sums, const DecodeSums<Real>& chunk) {
     return;
   }
   const Real m = sums.m() < chunk.m() ? chunk.m() : sums.m();
-  const Real a = sums.m() == m ? Real(1) : power_of_two(sums.m() - m);
-  const Real b = chunk.m() == m ? Real(1) : power_of_two(chunk.m() - m);
+  const Real a = sums.m() == m ? Real(1) : power_of_two<Real>(sums.m() - m);
+  const Real b = chunk.m() == m ? Real(1) : power_of_two<Real>(chunk.m() - m);
   for (int64_t d = 0; d < sums.value_dim; ++d) sums.row[d] = a * sums.row[d] + b * chunk.row[d];
   sums.m() = m;
   sums.l() = a * sums.l() + b * chunk.l();
@@ -472,13 +460,13 @@ template <class X>
 void store_row_output(const tilewise::ForwardLaunch& args, const DecodeRows& rows, int lane,
                       const DecodeSums<typename X::Real>& sums) {
   using Real = typename X::Real;
-  const auto keep = static_cast<Real>(keep_scale(args));
-  const Real inverse = sums.l() == 0 ? Real(0) : keep / sums.l_words();
   const int64_t r = rows.query(lane), head = rows.head(lane);
-  scale_row(sums.row, sums.value_dim, inverse);
+  const Sink<Real> sink(args.sink, head);
+  RowSums<Real> row = {sums.m(), sums.l(), sums.l_words()};
+  scale_row(sums.row, sums.value_dim, add_sink(sink, row) * static_cast<Real>(keep_scale(args)));
   store_row<X>(matrix_of(args.output, rows.batch, head), r, 0, sums.value_dim, sums.row);
   if (args.logsumexp.data)
-    store_logsumexp(matrix_of(args.logsumexp, rows.batch, head).at(r, 0), sums.m(), sums.l());
+    store_logsumexp(matrix_of(args.logsumexp, rows.batch, head).at(r, 0), row, sink);
 }
 
 template <class X>

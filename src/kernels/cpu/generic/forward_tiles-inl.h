@@ -380,9 +380,64 @@ bool not_finite(const QueryBlock<X>& q, int64_t value_dim, int64_t lanes) {
   return false;
 }
 
-// LSE = m + log l, in natural logarithms; -inf for a row that has seen nothing.
+// 2^n for n <= 0 integral.
 template <class Real>
-void store_logsumexp(char* to, Real m, Real l) {
+Real power_of_two(double n) {
+  const int exponent = n < -2000 ? -2000 : static_cast<int>(n);
+  if constexpr (sizeof(Real) == 4)
+    return __builtin_ldexpf(1, exponent);
+  else
+    return __builtin_ldexp(1, exponent);
+}
+
+// One more score of every row of a head, whose value is 0: exp(value) = power * 2^exponent, with an
+// integral exponent, so that what it adds to a row does not depend on where m came to lie.
+template <class Real>
+struct Sink {
+  double value = -__builtin_inf();  // the same as no sink
+  double exponent = 0;
+  Real power = 0;
+
+  Sink() = default;
+  Sink(const Tensor& tensor, int64_t head) {
+    if (!tensor.data) return;
+    value = tilewise::load_element(matrix_of(tensor, 0, head).at(0, 0), tensor.dtype, 0);
+    if (value == -__builtin_inf()) return;
+    const double log2 = value * kLog2E;
+    exponent = __builtin_rint(log2);
+    const double fraction = __builtin_fma(value, kLog2E, -exponent) + value * kLog2ELow;
+    power = static_cast<Real>(__builtin_exp2(fraction));
+    if (log2 - log2 != 0) exponent = 0, power = __builtin_nanf("");  // infinity acts as NaN
+  }
+};
+
+// The sums of a row when all keys have been seen.
+template <class Real>
+struct RowSums {
+  double m;
+  Real l, l_words;
+};
+
+// Adds the sink to the sums of a row; returns what its O is to be multiplied by, which is
+// diag(l)^-1 of line 12. The larger of m and the sink becomes the reference. A row that has seen
+// nothing stays as it is.
+template <class Real>
+Real add_sink(const Sink<Real>& sink, RowSums<Real>& row) {
+  if (row.l == 0) return 0;
+  if (sink.power == 0) return 1 / row.l_words;
+  const double m = row.m < sink.exponent ? sink.exponent : row.m;
+  const Real factor = power_of_two<Real>(row.m - m),
+             power = sink.power * power_of_two<Real>(sink.exponent - m);
+  row.m = m;
+  row.l = row.l * factor + power;
+  row.l_words = row.l_words * factor + power;
+  return factor / row.l_words;
+}
+
+// LSE = m + log l, in natural logarithms; that of the sink for a row that has seen nothing.
+template <class Real>
+void store_logsumexp(char* to, const RowSums<Real>& row, const Sink<Real>& sink) {
+  const Real l = row.l;
   // Of the fraction alone, so that LSE does not depend on where m came to lie.
   int exponent = 0;
   double log_l;
@@ -390,8 +445,7 @@ void store_logsumexp(char* to, Real m, Real l) {
     log_l = __builtin_log2f(__builtin_frexpf(l, &exponent));
   else
     log_l = __builtin_log2(__builtin_frexp(l, &exponent));
-  const double value =
-      l == 0 ? -__builtin_inf() : (static_cast<double>(m) + exponent + log_l) * kLn2;
+  const double value = l == 0 ? sink.value : (row.m + exponent + log_l) * kLn2;
   if constexpr (sizeof(Real) == 4) {
     const float rounded = static_cast<float>(value);
     std::memcpy(to, &rounded, 4);
@@ -400,22 +454,25 @@ void store_logsumexp(char* to, Real m, Real l) {
   }
 }
 
-// Line 12, once instead of once per tile: O = diag(l)^-1 O, times r of dropout; and LSE. O of a row that has seen
-// nothing is 0.
+// Line 12, once instead of once per tile: O = diag(l)^-1 O, times r of dropout; and LSE. O of a row
+// that has seen nothing is 0.
 template <class X>
 void store_output(const tilewise::ForwardLaunch& args, const tilewise::ForwardItem& item,
                   const QueryBlock<X>& q, int64_t first, int64_t lanes) {
   using Real = typename X::Real;
+  const Sink<Real> sink(args.sink, item.head);
+  RowSums<Real> rows[kWidth<X>];
   Real inverse[kWidth<X>];
-  const auto keep = static_cast<Real>(keep_scale(args));
-  for (int lane = 0; lane < kWidth<X>; ++lane)
-    inverse[lane] = q.l[lane] == 0 ? Real(0) : keep / q.l_words[lane];
+  for (int lane = 0; lane < kWidth<X>; ++lane) {
+    rows[lane] = {q.m[lane], q.l[lane], q.l_words[lane]};
+    inverse[lane] = add_sink(sink, rows[lane]) * static_cast<Real>(keep_scale(args));
+  }
   const Matrix o = matrix_of(args.output, item.batch, item.head);
   transpose_out<X>(q.o, inverse, args.shape.value_dim, o, first, lanes);
   if (!args.logsumexp.data) return;
   const Matrix lse = matrix_of(args.logsumexp, item.batch, item.head);
   for (int64_t lane = 0; lane < lanes; ++lane)
-    store_logsumexp(lse.at(first + lane, 0), q.m[lane], q.l[lane]);
+    store_logsumexp(lse.at(first + lane, 0), rows[lane], sink);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 namespace {
 
 inline constexpr double kLog2E = 1.4426950408889634;
+inline constexpr double kLog2ELow = 2.0355273740931033e-17;  // log2(e) - kLog2E
 inline constexpr double kLn2 = 0.69314718055994531;
 
 // Q carries the scale, so that S needs no factor any more. Not where its words are pairs of bf16.

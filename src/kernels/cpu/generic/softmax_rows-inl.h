@@ -131,9 +131,10 @@ void mask_rows(const tilewise::RowsLaunch& args, void* memory) {
   }
 }
 
-// row (count, padded with -infinity) becomes exp(row - max) / sum; returns max + log(sum).
+// row (count, padded with -infinity) becomes exp(row - max) / sum; returns max + log(sum). The sink
+// is one more number of the row.
 template <class X>
-double softmax_row(typename X::Real* row, int64_t count) {
+double softmax_row(typename X::Real* row, int64_t count, typename X::Real sink) {
   using Real = typename X::Real;
   using Vec = typename X::Vec;
   using E = Exp2<Real>;
@@ -147,11 +148,13 @@ double softmax_row(typename X::Real* row, int64_t count) {
   Real lane[X::kLanes], m = -__builtin_inff();
   X::store(lane, max);
   for (int i = 0; i < X::kLanes; ++i) m = lane[i] > m ? lane[i] : m;
-  const bool unusual = X::any(is_nan) || m == __builtin_inff();
-  if (unusual || m == -__builtin_inff()) {  // NaN or infinity spreads; nothing visible: zeros
+  const bool is_empty = !X::any(is_nan) && m == -__builtin_inff();
+  m = is_empty || sink < m ? m : sink;
+  const bool unusual = X::any(is_nan) || !(m < __builtin_inff());
+  if (unusual || is_empty) {  // NaN or infinity spreads; nothing visible: zeros
     const Real value = unusual ? __builtin_nanf("") : Real(0);
     for (int64_t i = 0; i < count; ++i) row[i] = value;
-    return unusual ? __builtin_nan("") : -__builtin_inf();
+    return unusual ? __builtin_nan("") : static_cast<double>(sink);
   }
   const Vec reference = X::broadcast(m), log2e = X::broadcast(static_cast<Real>(kLog2E));
   const Vec base = X::broadcast(E::kMagic + E::kBias), zero = X::broadcast(E::kZero);
@@ -162,7 +165,7 @@ double softmax_row(typename X::Real* row, int64_t count) {
     sum = X::add(sum, p);
     X::store(row + i, p);
   }
-  const Real total = sum_of_lanes<X>(sum);
+  const Real total = sum_of_lanes<X>(sum) + static_cast<Real>(__builtin_exp(double(sink) - m));
   const Vec inverse = X::broadcast(1 / total);
   for (int64_t i = 0; i < count; i += X::kLanes)
     X::store(row + i, X::mul(X::load(row + i), inverse));
@@ -177,6 +180,7 @@ void softmax_rows(const tilewise::RowsLaunch& args, void* memory) {
   Real* row = scratch.first;
   const Matrix from = rows_of(args.from, args.dtype, args.from_row);
   const Matrix to = rows_of(args.to, args.dtype, args.to_row);
+  const Real sink = args.sink != nullptr ? *real_at<X>(args.sink, 0) : -__builtin_inff();
   for (int64_t r = 0; r < args.rows; ++r) {
     const Visible visible = visible_of(args, r, scratch);
     const int64_t count = visible.end - visible.begin;
@@ -185,7 +189,7 @@ void softmax_rows(const tilewise::RowsLaunch& args, void* memory) {
     scale_and_bias<X>(args, r, visible.begin, count, row, scratch.second);
     hide<X>(visible, visible.begin, visible.end, -__builtin_inff(), row);
     fill_to_vector<X>(row, count, -__builtin_inff());
-    const double logsumexp = softmax_row<X>(row, count);
+    const double logsumexp = softmax_row<X>(row, count, sink);
     if (args.logsumexp != nullptr)
       *real_at<X>(args.logsumexp, r * args.logsumexp_row) = static_cast<Real>(logsumexp);
     store_row<X>(to, r, visible.begin, count, row);
