@@ -17,8 +17,8 @@ struct Problem {
   int64_t max_batch = 1;
   int64_t max_query_length = 0;  // upper bounds; a Schedule states the lengths of a step
   int64_t max_kv_length = 0;
-  // Of all sequences of a ragged batch together; 0: max_batch * max_query_length. Less saves
-  // memory of the workspace.
+  // Of all sequences of a step together; 0: max_batch * max_query_length. Less saves memory of the
+  // workspace.
   int64_t max_total_queries = 0;
   int64_t head_dim = 0;           // 1 to 512
   int64_t value_dim = 0;          // 0: head_dim; 1 to 512

@@ -2,11 +2,13 @@
 #include "tilewise/attention.h"
 
 #include <algorithm>
+#include <bit>
 #include <mutex>
 
 #include "base/checked.h"
 #include "engine/plan_data.h"
 #include "kernels/cpu/registry.h"
+#include "problem/ragged.h"
 #include "problem/validate.h"
 #include "problem/validate_tensors.h"
 
@@ -51,7 +53,8 @@ class CachedPlan {
 
 // Everything that a plan depends on.
 struct PlanKey {
-  int64_t query_heads, kv_heads, max_batch, max_query_length, max_kv_length, head_dim, value_dim;
+  int64_t query_heads, kv_heads, max_batch, max_query_length, max_kv_length, max_total_queries;
+  int64_t head_dim, value_dim;
   DType dtype;
   uint64_t mask, score;  // hashes; 0: none
   double scale;
@@ -74,6 +77,7 @@ PlanKey key_of(const Problem& problem, const PlanOptions& options) {
           problem.max_batch,
           problem.max_query_length,
           problem.max_kv_length,
+          problem.max_total_queries,
           problem.head_dim,
           problem.value_dim,
           problem.dtype,
@@ -146,7 +150,9 @@ Call describe_call(const Tensors& tensors, const AttentionOptions& options, cons
   Problem problem;
   problem.query_heads = tensors.query.shape[1];
   problem.kv_heads = tensors.key.shape[1];
-  problem.max_batch = tensors.query.shape[0];
+  const bool ragged = options.query_starts.data != nullptr || options.key_starts.data != nullptr;
+  const int64_t starts = std::max(options.query_starts.size, options.key_starts.size);
+  problem.max_batch = ragged ? std::max<int64_t>(starts - 1, 0) : tensors.query.shape[0];
   problem.max_query_length = tensors.query.shape[2];
   problem.max_kv_length = tensors.key.shape[2];
   problem.head_dim = tensors.query.shape[3];
@@ -164,6 +170,8 @@ Call describe_call(const Tensors& tensors, const AttentionOptions& options, cons
   step.batch = problem.max_batch;
   step.query_length = problem.max_query_length;
   step.kv_length = problem.max_kv_length;
+  step.query_starts = options.query_starts;
+  step.key_starts = options.key_starts;
   step.query_offset = options.query_offset;
   step.key_offset = options.key_offset;
   step.tables = options.tables;
@@ -178,11 +186,24 @@ int64_t with_room(int64_t length) {
   return std::min(round_up(std::max<int64_t>(length, 1), kLengthStep), kMaxExtent);
 }
 
+// Makes the problem one that many calls have in common.
+void give_room(Problem& problem, const Step& step) {
+  if (is_ragged(step)) {
+    const auto batch = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(step.batch)));
+    problem.max_batch = std::min(batch, kMaxExtent);
+    problem.max_query_length = longest_sequence(step.query_starts);
+    problem.max_kv_length = longest_sequence(step.key_starts);
+  }
+  problem.max_query_length = with_room(problem.max_query_length);
+  problem.max_kv_length = with_room(problem.max_kv_length);
+  problem.max_total_queries =
+      is_ragged(step) ? with_room(total_length(step.query_starts)) : 0;  // 0: any
+}
+
 template <class Tensors, class Run>
 void run_call(Call call, const Tensors& tensors, const AttentionOptions& options,
               const char* operation, const Run& run) {
-  call.problem.max_query_length = with_room(call.problem.max_query_length);
-  call.problem.max_kv_length = with_room(call.problem.max_kv_length);
+  give_room(call.problem, call.step);
   const std::shared_ptr<CachedPlan> cached = plan_cache().get(call.problem, options.plan);
   const Plan::Data& plan = cached->plan().data();
   const std::shared_ptr<const Schedule::Data> schedule = make_schedule(plan, call.step, operation);

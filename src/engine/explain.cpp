@@ -6,7 +6,9 @@
 #include <cstdio>
 
 #include "base/dtype.h"
+#include "engine/parts.h"
 #include "expr/print.h"
+#include "problem/ragged.h"
 
 namespace tilewise {
 namespace {
@@ -54,12 +56,24 @@ io_model::Words words_of_classes(const Schedule::Data& schedule, const WordsOf& 
           sum_of_classes(schedule, [&](size_t i) { return words_of(i).written; })};
 }
 
+// Of the uniform steps that the schedule consists of.
+template <class WordsOf>
+io_model::Words words_of_parts(const Schedule::Data& schedule, const WordsOf& words_of) {
+  io_model::Words sum;
+  for (const SchedulePart& part : schedule.parts)
+    sum = sum + words_of(PartView(schedule, part).uniform());
+  return sum;
+}
+
 // Between the private caches of a core and everything behind them (docs/io_model.md).
 std::string words_text(const Schedule::Data& schedule) {
-  const io_model::Sizes sizes = sizes_of(schedule.shape);
+  const auto standard = [&](io_model::Words (*words)(const io_model::Sizes&, int64_t)) {
+    return words_of_parts(schedule,
+                          [&](const Schedule::Data& one) { return words(sizes_of(one.shape), 0); });
+  };
   return "words     moved between the caches of a core and memory, predicted\n" +
-         words_line("forward", forward_words(schedule), io_model::standard_forward(sizes)) +
-         words_line("backward", backward_words(schedule), io_model::standard_backward(sizes));
+         words_line("forward", forward_words(schedule), standard(io_model::standard_forward)) +
+         words_line("backward", backward_words(schedule), standard(io_model::standard_backward));
 }
 
 constexpr const char* kFollowsBlocks =
@@ -154,6 +168,78 @@ std::string decode_lines(const Plan::Data& plan, const Schedule::Data& schedule)
                        number(decode.chunk_keys)));
 }
 
+// Tiles of all heads and sequences.
+struct TileSums {
+  int64_t full = 0, partial = 0, empty = 0;
+  void add(const TileCounts& counts, int64_t heads) {
+    full += counts.full * heads;
+    partial += counts.partial * heads;
+    empty += counts.empty() * heads;
+  }
+  [[nodiscard]] std::string line(const char* direction, const char* more) const {
+    return format("%-10s%lld full, %lld partial, %lld empty tiles (never visited) in all heads%s\n",
+                  direction, number(full), number(partial), number(empty), more);
+  }
+};
+
+std::string ragged_text(const Plan::Data& plan, const Schedule::Data& schedule) {
+  const Step& step = schedule.step;
+  TileSums forward, backward;
+  int64_t shortest[2] = {}, longest[2] = {}, decoding = 0;
+  bool is_exact = true;
+  for (const SchedulePart& part : schedule.parts) {
+    const Schedule::Data& one = *part.sequence;
+    const int64_t lengths[2] = {one.shape.query_length, one.shape.kv_length};
+    for (int i = 0; i < 2; ++i) {
+      shortest[i] = &part == &schedule.parts[0] ? lengths[i] : std::min(shortest[i], lengths[i]);
+      longest[i] = std::max(longest[i], lengths[i]);
+    }
+    decoding += one.decodes;
+    is_exact = is_exact && one.heads.pairs_are_exact();
+    for (size_t i = 0; i < one.heads.classes.size(); ++i) {
+      const int64_t heads = one.heads.classes[i].heads;
+      if (!one.decodes) forward.add(forward_counts(one, one.forward_tiles[i]), heads);
+      backward.add(backward_counts(one, one.backward_tiles[i]), heads);
+    }
+  }
+  return format("step      %lld sequences in %lld queries and %lld keys\n", number(step.batch),
+                number(step.query_length), number(step.kv_length)) +
+         format(
+             "          %lld to %lld queries, %lld to %lld keys each; %s%lld visible pairs in "
+             "%lld heads\n",
+             number(shortest[0]), number(longest[0]), number(shortest[1]), number(longest[1]),
+             is_exact ? "" : "about ", number(schedule.pairs),
+             number(step.batch * schedule.shape.query_heads)) +
+         format("kernel    %s, %s arithmetic\n", plan.isa.c_str(), plan.kernel->arithmetic) +
+         forward.line("forward", decoding == 0 ? "" : "; few queries:") +
+         (decoding == 0 ? ""
+                        : format("          %lld sequences take keys in chunks, merged in order\n",
+                                 number(decoding))) +
+         backward.line("backward", "");
+}
+
+std::string uniform_text(const Plan::Data& plan, const Schedule::Data& schedule) {
+  const Step& step = schedule.step;
+  std::string text = format(
+      "step      batch %lld, %lld queries x %lld keys; %s%lld visible pairs in %lld "
+      "heads\n",
+      number(step.batch), number(step.query_length), number(step.kv_length),
+      schedule.heads.pairs_are_exact() ? "" : "about ", number(schedule.pairs),
+      number(step.batch * schedule.shape.query_heads));
+  text += format("kernel    %s, %s arithmetic\n", plan.isa.c_str(), plan.kernel->arithmetic);
+  if (plan.problem.has_sink)
+    text +=
+        "sink      one more score for each row, whose value is 0; added when its keys are summed\n";
+  if (schedule.decodes) text += decode_lines(plan, schedule);
+  for (size_t i = 0; i < schedule.heads.classes.size() && i < kShownClasses; ++i)
+    text += class_text(schedule, i);
+  if (schedule.heads.classes.size() > kShownClasses)
+    text += format("heads     ... and %lld more masks\n",
+                   number(static_cast<int64_t>(schedule.heads.classes.size() - kShownClasses)));
+  if (!schedule.decodes) text += why_forward(plan, schedule);
+  return text;
+}
+
 std::string part_line(const char* name, const WorkspacePart& part) {
   return format("          %-12s%s\n", name, bytes_text(part.bytes).c_str());
 }
@@ -183,34 +269,38 @@ TileCounts backward_counts(const Schedule::Data& schedule, const HeadTiles& tile
 }
 
 io_model::Words forward_words(const Schedule::Data& schedule) {
-  const io_model::Sizes sizes = sizes_of(schedule.shape);
-  const DecodeLaunch& decode = schedule.decode;
-  if (schedule.decodes) {
-    return io_model::decode_forward(sizes, decode.last_key - decode.first_key,
-                                    decode.last_chunk - decode.first_chunk, decode.row_tiles);
-  }
-  return words_of_classes(schedule, [&](size_t i) {
-    return io_model::tiled_forward(sizes, forward_counts(schedule, schedule.forward_tiles[i]));
+  return words_of_parts(schedule, [](const Schedule::Data& one) {
+    const io_model::Sizes sizes = sizes_of(one.shape);
+    const DecodeLaunch& decode = one.decode;
+    if (one.decodes) {
+      return io_model::decode_forward(sizes, decode.last_key - decode.first_key,
+                                      decode.last_chunk - decode.first_chunk, decode.row_tiles);
+    }
+    return words_of_classes(one, [&](size_t i) {
+      return io_model::tiled_forward(sizes, forward_counts(one, one.forward_tiles[i]));
+    });
   });
 }
 
 io_model::Words backward_words(const Schedule::Data& schedule) {
-  const io_model::Sizes sizes = sizes_of(schedule.shape);
-  return io_model::tiled_backward_prepare(sizes) + words_of_classes(schedule, [&](size_t i) {
-           return io_model::tiled_backward(sizes,
-                                           backward_counts(schedule, schedule.backward_tiles[i]));
-         });
+  return words_of_parts(schedule, [](const Schedule::Data& one) {
+    const io_model::Sizes sizes = sizes_of(one.shape);
+    return io_model::tiled_backward_prepare(sizes) + words_of_classes(one, [&](size_t i) {
+             return io_model::tiled_backward(sizes, backward_counts(one, one.backward_tiles[i]));
+           });
+  });
 }
 
 std::string describe(const Problem& problem) {
   return format(
-      "%s, %lld query heads over %lld kv heads, head_dim %lld, value_dim %lld, mask %s, "
-      "scale %g, %s%s, at most batch %lld, %lld queries, %lld keys",
-      dtype_name(problem.dtype), number(problem.query_heads), number(problem.kv_heads),
-      number(problem.head_dim), number(problem.value_dim), problem.mask.text().c_str(),
-      *problem.scale, problem.has_bias ? "bias" : "no bias", problem.has_sink ? ", sink" : "",
-      number(problem.max_batch), number(problem.max_query_length), number(problem.max_kv_length)) +
-      (problem.dropout > 0 ? format(", dropout %.5g", problem.dropout) : "");
+             "%s, %lld query heads over %lld kv heads, head_dim %lld, value_dim %lld, mask %s, "
+             "scale %g, %s%s, at most batch %lld, %lld queries, %lld keys",
+             dtype_name(problem.dtype), number(problem.query_heads), number(problem.kv_heads),
+             number(problem.head_dim), number(problem.value_dim), problem.mask.text().c_str(),
+             *problem.scale, problem.has_bias ? "bias" : "no bias",
+             problem.has_sink ? ", sink" : "", number(problem.max_batch),
+             number(problem.max_query_length), number(problem.max_kv_length)) +
+         (problem.dropout > 0 ? format(", dropout %.5g", problem.dropout) : "");
 }
 
 std::string picture(const HeadClass& one, const expr::Values& values, const Step& step) {
@@ -233,38 +323,25 @@ std::string picture(const HeadClass& one, const expr::Values& values, const Step
 }
 
 std::string explain_schedule(const Plan::Data& plan, const Schedule::Data& schedule) {
-  const Step& step = schedule.step;
-  const BackwardShares& shares = schedule.shares;
   std::string text = "problem   " + describe(plan.problem) + "\n";
-  text += format(
-      "step      batch %lld, %lld queries x %lld keys; %s%lld visible pairs in %lld "
-      "heads\n",
-      number(step.batch), number(step.query_length), number(step.kv_length),
-      schedule.heads.pairs_are_exact() ? "" : "about ", number(schedule.pairs),
-      number(step.batch * schedule.shape.query_heads));
-  text += format("kernel    %s, %s arithmetic\n", plan.isa.c_str(), plan.kernel->arithmetic);
-  if (plan.problem.has_sink)
-    text +=
-        "sink      one more score for each row, whose value is 0; added when its keys are summed\n";
-  if (schedule.decodes) text += decode_lines(plan, schedule);
-  for (size_t i = 0; i < schedule.heads.classes.size() && i < kShownClasses; ++i)
-    text += class_text(schedule, i);
-  if (schedule.heads.classes.size() > kShownClasses)
-    text += format("heads     ... and %lld more masks\n",
-                   number(static_cast<int64_t>(schedule.heads.classes.size() - kShownClasses)));
-  if (!schedule.decodes) text += why_forward(plan, schedule);
+  text += is_ragged(schedule.step) ? ragged_text(plan, schedule) : uniform_text(plan, schedule);
   text += why_backward(plan, schedule);
   text += "tuning    " + plan.tiles.tuning + "\n";
   text += words_text(schedule);
   const io_model::Sizes sizes = sizes_of(schedule.shape);
   text += format("work      forward %.4g FLOP in %lld items, %d of %d threads\n",
                  static_cast<double>(io_model::forward_flops(sizes, schedule.pairs)),
-                 number(schedule.forward_items), schedule.forward_workers, plan.threads);
+                 number(schedule.items.forward.total()), schedule.forward_workers, plan.threads);
+  int64_t whole = 0, shared = 0;
+  for (const SchedulePart& part : schedule.parts) {
+    whole += part.shares.whole_heads;
+    shared += part.shares.shared_heads;
+  }
   text += format(
-      "          backward %.4g FLOP in %lld whole heads and %lld shared heads of %lld key "
+      "          backward %.4g FLOP in %lld whole heads and %lld shared heads of %s%lld key "
       "tiles, %d of %d threads\n",
-      static_cast<double>(io_model::backward_flops(sizes, schedule.pairs)),
-      number(shares.whole_heads), number(shares.shared_heads), number(shares.key_tiles),
+      static_cast<double>(io_model::backward_flops(sizes, schedule.pairs)), number(whole),
+      number(shared), is_ragged(schedule.step) ? "up to " : "", number(schedule.most_key_tiles),
       schedule.backward_workers, plan.threads);
   text += format("          (a thread is used when it gets %.0e FLOP or more)\n",
                  static_cast<double>(kFlopsPerWorker));

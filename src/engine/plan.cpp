@@ -66,6 +66,46 @@ void validate_run(const Plan::Data& plan, const Schedule::Data& schedule, const 
   validate_apart(workspace.data(), plan.workspace_bytes, tensors, operation);
 }
 
+// At most so many rows of tiles, of a shortest tile, have all entries of the batch together.
+int64_t most_tile_rows(const Problem& problem, int64_t tile) {
+  return std::min(problem.max_batch * ceil_divide(problem.max_query_length, tile),
+                  problem.max_total_queries / tile + problem.max_batch);
+}
+
+ForwardExtents most_forward(const Plan::Data& plan, AttentionShape shape,
+                            const Geometry& geometry) {
+  const Problem& problem = plan.problem;
+  ForwardExtents extents;
+  extents.batch = shape.batch;
+  extents.tile_rows = most_tile_rows(problem, kLeastTile);
+  extents.scratch_bytes = plan.kernel->forward_scratch_bytes(shape, geometry, plan.programs);
+  shape.query_length = std::min(shape.query_length, kDecodeQueries);
+  extents.decode_queries = std::min(shape.batch * shape.query_length, problem.max_total_queries);
+  extents.decode_tiles = shape.batch * decode_row_tiles(*plan.kernel, shape);
+  extents.scratch_bytes =
+      std::max(extents.scratch_bytes, plan.kernel->decode_scratch_bytes(shape, plan.programs));
+  return extents;
+}
+
+// Tiles that follow the blocks of a mask are shorter, in either length: more turns to take.
+BackwardExtents most_backward(const Plan::Data& plan, const AttentionShape& shape,
+                              const Geometry& geometry) {
+  const bool may_follow = plan.problem.mask.expression() != nullptr;
+  const auto shortest = [&](int64_t tile) { return may_follow ? shortest_block_tile(tile) : tile; };
+  const int64_t slots = max_slots(shape.batch * shape.kv_heads, plan.threads);
+  BackwardExtents extents;
+  extents.batch = shape.batch;
+  extents.queries = plan.problem.max_total_queries;
+  extents.tile_rows = most_tile_rows(plan.problem, kLeastTile);
+  extents.slot_queries = slots * shape.query_length;
+  extents.slot_tiles =
+      slots * ceil_divide(shape.query_length, shortest(geometry.backward_query_tile));
+  extents.key_tiles = ceil_divide(shape.kv_length, shortest(geometry.backward_key_tile));
+  extents.key_tile = geometry.backward_key_tile;
+  extents.scratch_bytes = plan.kernel->backward_scratch_bytes(shape, geometry, plan.programs);
+  return extents;
+}
+
 }  // namespace
 
 void set_workspace_maxima(Plan::Data& plan) {
@@ -74,33 +114,14 @@ void set_workspace_maxima(Plan::Data& plan) {
       make_shape(problem, problem.max_batch, problem.max_query_length, problem.max_kv_length);
   const Geometry geometry =
       longest_geometry(plan.tiles.geometry, *plan.kernel, problem.max_query_length);
-  const int64_t slots = max_slots(shape.batch * shape.kv_heads, plan.threads);
   plan.programs = expr::larger(largest_program(problem.mask), largest_program(problem.score));
   plan.bound_steps = problem.has_bias ? 0 : bound_steps(problem.score);
-  plan.forward =
-      forward_layout(*plan.kernel, shape, geometry, plan.programs, plan.bound_steps, plan.threads);
+  plan.forward = forward_layout(shape, most_forward(plan, shape, geometry), plan.bound_steps,
+                                plan.threads, real_bytes(problem));
   plan.tables = largest_tables(problem);
-  const auto backward = [&](const Geometry& tiles) {
-    return backward_layout(*plan.kernel, shape, tiles, plan.programs, plan.tables, plan.bound_steps,
-                           plan.threads, slots, real_bytes(problem));
-  };
-  plan.backward = backward(geometry);
-  if (problem.mask.expression() != nullptr) {
-    // Tiles that follow blocks are shorter, in either length: more turns to take, and nothing else
-    // that is larger.
-    Geometry blocks = geometry;
-    blocks.backward_query_tile = shortest_block_tile(geometry.backward_query_tile);
-    blocks.backward_key_tile = shortest_block_tile(geometry.backward_key_tile);
-    const BackwardLayout most = backward(blocks);
-    constexpr int64_t kPadding = 2 * 64;  // of the two parts
-    plan.backward.bytes += most.turn.bytes - plan.backward.turn.bytes + most.bias_turn.bytes -
-                           plan.backward.bias_turn.bytes + kPadding;
-  }
-  AttentionShape few = shape;
-  few.query_length = std::min(shape.query_length, kDecodeQueries);
-  plan.decode = decode_layout(*plan.kernel, few, plan.programs, plan.threads, real_bytes(problem));
-  plan.workspace_bytes =
-      static_cast<size_t>(std::max({plan.forward.bytes, plan.decode.bytes, plan.backward.bytes}));
+  plan.backward = backward_layout(*plan.kernel, shape, most_backward(plan, shape, geometry),
+                                  plan.tables, plan.bound_steps, plan.threads, real_bytes(problem));
+  plan.workspace_bytes = static_cast<size_t>(std::max({plan.forward.bytes, plan.backward.bytes}));
 }
 
 AttentionShape make_shape(const Problem& problem, int64_t batch, int64_t query_length,

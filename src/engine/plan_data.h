@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/head_tiles.h"
+#include "engine/part_items.h"
 #include "engine/score_programs.h"
 #include "engine/tiling.h"
 #include "engine/tuned_tiles.h"
@@ -20,9 +21,37 @@
 
 namespace tilewise {
 
+// A uniform step that a schedule consists of: the whole of it, or one sequence of a ragged batch.
+struct SchedulePart {
+  std::shared_ptr<const Schedule::Data> sequence;  // null: the schedule itself. May be shared.
+  int64_t index = 0;                               // of the sequence: its entry of the batch
+  int64_t first_query = 0, first_key = 0;          // rows of the tensors
+  BackwardShares shares;
+  // Where it begins among all parts in their order: (batch, kv head) pairs, those that are whole,
+  // what decode keeps, and the accumulators of dQ of shared heads.
+  int64_t first_head = 0, first_whole_head = 0;
+  int64_t first_decode_query = 0, first_decode_tile = 0;
+  int64_t first_slot_query = 0, first_slot_tile = 0;
+};
+
+// What the phases of a run are made of.
+struct RunItems {
+  PartItems forward;
+  PartItems prepare;       // blocks of rows
+  PartItems claims;        // of the backward: BackwardShares
+  PartItems key_blocks;    // of the search for negligible tiles
+  PartItems forward_rows;  // (batch, query head, row of tiles); none of what decodes
+  PartItems backward_rows;
+};
+
+// A ragged batch has parts with schedules of their own, and nothing of mask, tiles and score below
+// but what all of them share: the symbols' values and the tables of the score.
 struct Schedule::Data {
   uint64_t plan_id = 0;
-  Step step;  // tables and scalars are in mask_values and score_values
+  Step step;  // tables and scalars are in mask_values and score.values, starts are these:
+  std::vector<int64_t> query_starts, key_starts;
+  std::vector<SchedulePart> parts;  // in the order in which they are run: most keys first
+  RunItems items;
   AttentionShape shape{};
   Geometry geometry{};
   expr::Values mask_values;
@@ -34,6 +63,7 @@ struct Schedule::Data {
   std::vector<MaskClass> forward_masks;  // the same for kernels
   bool forward_follows_blocks = false;   // tiles are those of follow_blocks()
   int64_t forward_items = 0;             // batch * query_heads * query tiles
+  int64_t forward_flops = 0;             // or what takes as long
   int forward_workers = 1;
   ForwardLayout forward;
   bool decodes = false;   // few queries: forward_items are tiles of rows and chunks of keys
@@ -42,7 +72,9 @@ struct Schedule::Data {
   std::vector<HeadTiles> backward_tiles;
   std::vector<MaskClass> backward_masks;
   bool backward_follows_blocks = false;
-  BackwardShares shares;
+  int64_t longest_queries = 0, most_query_tiles = 0, most_key_tiles = 0;  // of all parts
+  int64_t backward_heads = 0;  // (batch, kv head) pairs of all parts
+  int64_t worker_slots = 0;    // accumulators of dQ for whole heads
   int backward_workers = 1;
   BackwardLayout backward;
 };
@@ -72,7 +104,6 @@ struct Plan::Data {
   TableSizes tables;        // likewise
   int64_t bound_steps = 0;  // of the score; 0: tiles are not searched for negligible ones
   ForwardLayout forward;    // at the plan's maxima
-  ForwardLayout decode;     // at the plan's maxima
   BackwardLayout backward;  // at the plan's maxima
   size_t workspace_bytes = 0;
   mutable ScheduleCache schedules;
@@ -80,7 +111,7 @@ struct Plan::Data {
 
 [[nodiscard]] AttentionShape make_shape(const Problem& problem, int64_t batch, int64_t query_length,
                                         int64_t kv_length);
-// The workspace that covers every step of the plan: forward, decode, backward, workspace_bytes.
+// The workspace that covers every step of the plan: forward, backward, workspace_bytes.
 void set_workspace_maxima(Plan::Data& plan);
 [[nodiscard]] io_model::Sizes sizes_of(const AttentionShape& shape);
 [[nodiscard]] inline int64_t real_bytes(const Problem& problem) {

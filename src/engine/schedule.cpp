@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <type_traits>
+#include <utility>
 
+#include "engine/parts.h"
 #include "engine/plan_data.h"
 #include "problem/bind.h"
+#include "problem/ragged.h"
 #include "problem/validate.h"
 #include "tilewise/error.h"
 
@@ -14,7 +18,8 @@ namespace {
 bool same_step(const Step& a, const Step& b) {
   return a.batch == b.batch && a.query_length == b.query_length && a.kv_length == b.kv_length &&
          a.query_offset == b.query_offset && a.key_offset == b.key_offset &&
-         a.batch_offset == b.batch_offset && a.head_offset == b.head_offset;
+         a.batch_offset == b.batch_offset && a.head_offset == b.head_offset &&
+         same_starts(a.query_starts, b.query_starts) && same_starts(a.key_starts, b.key_starts);
 }
 
 std::vector<MaskClass> views_of(const std::vector<HeadTiles>& tiles) {
@@ -143,11 +148,7 @@ void schedule_decode(const Plan::Data& plan, Schedule::Data& schedule) {
   // Time goes into reading keys and values.
   const int64_t words = shape.batch * shape.kv_heads * (decode.last_key - decode.first_key) *
                         (shape.head_dim + shape.value_dim);
-  const int64_t flops =
-      std::max(io_model::forward_flops(sizes_of(shape), schedule.pairs), kFlopsPerWord * words);
-  schedule.forward_workers = choose_workers(flops, schedule.forward_items, plan.threads);
-  schedule.forward = decode_layout(*plan.kernel, shape, plan.programs, schedule.forward_workers,
-                                   real_bytes(plan.problem));
+  schedule.forward_flops = std::max(schedule.forward_flops, kFlopsPerWord * words);
 }
 
 // Whether the workspace has room for the registers of every program.
@@ -166,13 +167,15 @@ bool programs_are_within(const ProgramSizes& limit, const Schedule::Data& schedu
 }
 
 // The tiles of the backward come first: they are the plan's, and their pairs decide the rest.
-void tile_backward(const Plan::Data& plan, Schedule::Data& schedule) {
+void tile_backward(const Plan::Data& plan, Schedule::Data& schedule, bool is_sequence) {
   schedule.geometry = plan.tiles.geometry;
   // Gradients of tables are summed by panels of keys from the first key of a tile on.
+  // So are those of a bias that the sequences of a ragged batch share.
+  const bool has_one_tile =
+      !schedule.score.tables.empty() || (is_sequence && plan.problem.has_bias);
   const Geometry blocks =
-      schedule.score.tables.empty()
-          ? follow_blocks(plan.tiles.geometry, *plan.kernel, blocks_of(schedule))
-          : plan.tiles.geometry;
+      !has_one_tile ? follow_blocks(plan.tiles.geometry, *plan.kernel, blocks_of(schedule))
+                    : plan.tiles.geometry;
   Tiling tiling = choose_tiling(
       cut(schedule.step, schedule.geometry.backward_query_tile,
           schedule.geometry.backward_key_tile),
@@ -185,12 +188,9 @@ void tile_backward(const Plan::Data& plan, Schedule::Data& schedule) {
   schedule.pairs = schedule.heads.pairs();
 }
 
-void schedule_forward(const Plan::Data& plan, Schedule::Data& schedule) {
+// workers: that share this step.
+void tile_forward(const Plan::Data& plan, Schedule::Data& schedule, int workers) {
   const AttentionShape& shape = schedule.shape;
-  // Workers that have enough to do first, then tiles for them, then no more workers than items.
-  const int64_t flops = io_model::forward_flops(sizes_of(shape), schedule.pairs);
-  const int64_t rows = shape.batch * shape.query_heads * shape.query_length;
-  const int workers = choose_workers(flops, rows, plan.threads);
   const Geometry plain = choose_geometry(plan.tiles.geometry, *plan.kernel, shape, workers);
   const Geometry blocks = follow_blocks(plain, *plan.kernel, blocks_of(schedule));
   Tiling tiling = choose_tiling(cut(schedule.step, plain.query_tile, plain.key_tile),
@@ -201,23 +201,11 @@ void schedule_forward(const Plan::Data& plan, Schedule::Data& schedule) {
   schedule.forward_items = shape.batch * shape.query_heads * tiling.grid.rows();
   schedule.forward_tiles = tile_heads(plan, schedule, std::move(tiling), Direction::kForward);
   schedule.forward_masks = views_of(schedule.forward_tiles);
-  schedule.forward_workers = choose_workers(flops, schedule.forward_items, plan.threads);
-  schedule.forward = forward_layout(*plan.kernel, shape, schedule.geometry, plan.programs,
-                                    plan.bound_steps, schedule.forward_workers);
-}
-
-void schedule_backward(const Plan::Data& plan, Schedule::Data& schedule) {
-  const AttentionShape& shape = schedule.shape;
-  const int64_t key_tile = schedule.geometry.backward_key_tile;
-  const int64_t heads = shape.batch * shape.kv_heads;
-  const int64_t key_tiles = ceil_divide(shape.kv_length, key_tile);
-  schedule.backward_workers = choose_workers(
-      io_model::backward_flops(sizes_of(shape), schedule.pairs), heads * key_tiles, plan.threads);
-  schedule.shares = share_backward(heads, key_tiles, schedule.backward_workers);
-  schedule.backward =
-      backward_layout(*plan.kernel, shape, schedule.geometry, plan.programs,
-                      table_sizes(plan.problem, schedule.score), plan.bound_steps,
-                      schedule.backward_workers, schedule.shares.slots(), real_bytes(plan.problem));
+  schedule.forward_flops = io_model::forward_flops(sizes_of(shape), schedule.pairs);
+  if (shape.query_length > 0 && shape.query_length <= kDecodeQueries)
+    schedule_decode(plan, schedule);
+  if (!programs_are_within(plan.programs, schedule))
+    throw InternalError("schedule: a program is larger than its plan's; please report this");
 }
 
 void validate(const Plan::Data& plan, const Step& step, const char* operation) {
@@ -225,29 +213,133 @@ void validate(const Plan::Data& plan, const Step& step, const char* operation) {
   require_used(plan.problem.mask.expression(), plan.problem.score.expression(), step, operation);
 }
 
-// Of a valid step.
-Schedule::Data build(const Plan::Data& plan, const Step& step, const char* operation) {
-  const expr::Expression* mask = plan.problem.mask.expression();
+// Workers that have enough to do, of those that share `rows` rows.
+int workers_for(const Plan::Data& plan, const AttentionShape& shape, int64_t pairs, int64_t rows) {
+  return choose_workers(io_model::forward_flops(sizes_of(shape), pairs), rows, plan.threads);
+}
+
+// What all of a step has in common.
+Schedule::Data start(const Plan::Data& plan, const Step& step, const char* operation) {
+  const expr::Expression *mask = plan.problem.mask.expression(),
+                         *score = plan.problem.score.expression();
   Schedule::Data schedule;
   schedule.plan_id = plan.id;
   schedule.step = step;
   schedule.step.tables.clear();
   schedule.step.scalars.clear();
-  schedule.shape = make_shape(plan.problem, step.batch, step.query_length, step.kv_length);
+  schedule.shape =
+      make_shape(plan.problem, is_ragged(step) ? 1 : step.batch, step.query_length, step.kv_length);
   if (mask != nullptr) schedule.mask_values = bind(*mask, step, operation);
-  schedule.heads = classify_heads(plan.problem.mask, schedule.mask_values, step,
-                                  schedule.shape.query_heads, operation);
-  schedule.score =
-      make_score_programs(plan.problem.score, step, schedule.shape.query_heads, operation);
-  tile_backward(plan, schedule);
-  schedule_forward(plan, schedule);
-  if (step.query_length > 0 && step.query_length <= kDecodeQueries) schedule_decode(plan, schedule);
-  schedule_backward(plan, schedule);
-  const ForwardLayout& most = schedule.decodes ? plan.decode : plan.forward;
-  if (schedule.forward.bytes > most.bytes || schedule.backward.bytes > plan.backward.bytes ||
-      !programs_are_within(plan.programs, schedule)) {
-    throw InternalError("schedule: a step needs more memory than its plan; please report this");
+  if (score != nullptr) schedule.score.values = bind(*score, step, operation);
+  return schedule;
+}
+
+// Mask, score, and the tiles of the backward, of a uniform step with its values.
+void tile_step(const Plan::Data& plan, Schedule::Data& schedule, bool is_sequence,
+               const char* operation) {
+  const Problem& problem = plan.problem;
+  schedule.heads = classify_heads(problem.mask, schedule.mask_values, schedule.step,
+                                  problem.query_heads, operation);
+  schedule.score = make_score_programs(problem.score, schedule.score.values, schedule.step,
+                                       problem.query_heads, operation);
+  tile_backward(plan, schedule, is_sequence);
+}
+
+std::shared_ptr<Schedule::Data> tile_sequence(const Plan::Data& plan, const Schedule::Data& whole,
+                                              const Step& step, const char* operation) {
+  auto sequence = std::make_shared<Schedule::Data>();
+  sequence->plan_id = plan.id;
+  sequence->step = step;
+  sequence->shape = make_shape(plan.problem, 1, step.query_length, step.kv_length);
+  sequence->mask_values = whole.mask_values;
+  sequence->score.values = whole.score.values;
+  for (expr::Values* values : {&sequence->mask_values, &sequence->score.values}) {
+    values->query_length = step.query_length;
+    values->kv_length = step.kv_length;
   }
+  tile_step(plan, *sequence, true, operation);
+  return sequence;
+}
+
+std::vector<int64_t> copy_of(const SequenceStarts& starts) {
+  std::vector<int64_t> copy(static_cast<size_t>(starts.size));
+  for (int64_t i = 0; i < starts.size; ++i) copy[static_cast<size_t>(i)] = start_at(starts, i);
+  return copy;
+}
+
+// Sequences whose items take longest first: each query of an item meets all keys.
+std::vector<Step> ordered_sequences(const Step& step) {
+  std::vector<Step> sequences;
+  for (int64_t i = 0; i < step.batch; ++i) sequences.push_back(sequence_step(step, i));
+  std::stable_sort(sequences.begin(), sequences.end(), [](const Step& a, const Step& b) {
+    return std::pair(a.kv_length, a.query_length) > std::pair(b.kv_length, b.query_length);
+  });
+  return sequences;
+}
+
+bool depends_on_batch(const expr::Expression* expression) {
+  return expression != nullptr && expr::depends_on(*expression, expr::Variable::kBatch);
+}
+
+// Sequences of equal lengths follow one another and share a schedule, unless b tells them apart.
+void build_ragged(const Plan::Data& plan, Schedule::Data& whole, const char* operation) {
+  const Problem& problem = plan.problem;
+  whole.query_starts = copy_of(whole.step.query_starts);
+  whole.key_starts = copy_of(whole.step.key_starts);
+  const auto starts = [&](const std::vector<int64_t>& copy) {
+    return SequenceStarts{copy.data(), IntegerType::kInt64, whole.step.batch + 1};
+  };
+  whole.step.query_starts = starts(whole.query_starts);
+  whole.step.key_starts = starts(whole.key_starts);
+  whole.score = make_score_programs(problem.score, whole.score.values, {.batch = 0},
+                                    problem.query_heads, operation);
+  const bool is_shared =
+      !depends_on_batch(problem.mask.expression()) && !depends_on_batch(problem.score.expression());
+  std::vector<std::shared_ptr<Schedule::Data>> made;
+  for (const Step& step : ordered_sequences(whole.step)) {
+    const bool is_known = is_shared && !made.empty() &&
+                          made.back()->shape.query_length == step.query_length &&
+                          made.back()->shape.kv_length == step.kv_length;
+    if (!is_known) {
+      made.push_back(tile_sequence(plan, whole, step, operation));
+      widen_tables(whole.score, problem.score, made.back()->score);
+    }
+    SchedulePart part;
+    part.sequence = made.back();
+    part.index = step.batch_offset - whole.step.batch_offset;
+    part.first_query = whole.query_starts[static_cast<size_t>(part.index)];
+    part.first_key = whole.key_starts[static_cast<size_t>(part.index)];
+    whole.parts.push_back(std::move(part));
+    whole.pairs += made.back()->pairs;
+  }
+  const int workers =
+      workers_for(plan, whole.shape, whole.pairs, whole.query_starts.back() * problem.query_heads);
+  for (const auto& sequence : made) {
+    const double share = static_cast<double>(sequence->pairs) / static_cast<double>(whole.pairs);
+    tile_forward(plan, *sequence,
+                 whole.pairs > 0 ? static_cast<int>(std::ceil(share * workers)) : 1);
+  }
+}
+
+void build_uniform(const Plan::Data& plan, Schedule::Data& schedule, const char* operation) {
+  tile_step(plan, schedule, false, operation);
+  const AttentionShape& shape = schedule.shape;
+  tile_forward(plan, schedule,
+               workers_for(plan, shape, schedule.pairs,
+                           shape.batch * shape.query_heads * shape.query_length));
+  schedule.parts.emplace_back();
+}
+
+// Of a valid step.
+Schedule::Data build(const Plan::Data& plan, const Step& step, const char* operation) {
+  Schedule::Data schedule = start(plan, step, operation);
+  if (is_ragged(step))
+    build_ragged(plan, schedule, operation);
+  else
+    build_uniform(plan, schedule, operation);
+  lay_out(plan, schedule);
+  if (schedule.forward.bytes > plan.forward.bytes || schedule.backward.bytes > plan.backward.bytes)
+    throw InternalError("schedule: a step needs more memory than its plan; please report this");
   return schedule;
 }
 

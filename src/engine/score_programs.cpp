@@ -7,7 +7,6 @@
 #include "base/checked.h"
 #include "engine/head_tiles.h"
 #include "expr/grad.h"
-#include "problem/bind.h"
 #include "problem/reject.h"
 
 namespace tilewise {
@@ -106,12 +105,12 @@ bool has_bounds(const Expression& score) {
 
 }  // namespace
 
-ScorePrograms make_score_programs(const Score& score, const Step& step, int64_t query_heads,
-                                  const char* operation) {
+ScorePrograms make_score_programs(const Score& score, const expr::Values& values, const Step& step,
+                                  int64_t query_heads, const char* operation) {
   ScorePrograms result;
   if (score.expression() == nullptr) return result;
   const Expression& expression = *score.expression();
-  result.values = bind(expression, step, operation);
+  result.values = values;
   result.tables = tables_of(expression);
   bool is_narrow = true;
   if (step.batch > 0 && step.query_length > 0 && step.kv_length > 0) {
@@ -138,6 +137,20 @@ ScorePrograms make_score_programs(const Score& score, const Step& step, int64_t 
   result.backward_with_tables =
       expr::compile(*roots.graph, roots.scores_and_lookups, result.values, options);
   return result;
+}
+
+void widen_tables(ScorePrograms& whole, const Score& score, const ScorePrograms& sequence) {
+  bool is_wider = false;
+  for (size_t i = 0; i < whole.tables.size(); ++i) {
+    for (int axis = 0; axis < 4; ++axis) {
+      int64_t& extent = whole.tables[i].extent[axis];
+      is_wider = is_wider || sequence.tables[i].extent[axis] > extent;
+      extent = std::max(extent, sequence.tables[i].extent[axis]);
+    }
+  }
+  if (!is_wider) return;
+  whole.table_elements = number_elements(whole.tables);
+  whole.lookups = lookups_of(backward_roots(*score.expression()), whole.tables);
 }
 
 int64_t bound_steps(const Score& score) {

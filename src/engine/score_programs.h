@@ -25,9 +25,13 @@ struct ScorePrograms {
   int64_t table_elements = 0;        // of the least extents; kMaxInt: too many to count
 };
 
-// Throws InvalidArgument where data is missing, a divisor may be 0 or an integer table may be left.
-[[nodiscard]] ScorePrograms make_score_programs(const Score& score, const Step& step,
-                                                int64_t query_heads, const char* operation);
+// values: of the score's symbols; not read without a score. Throws InvalidArgument where a divisor
+// may be 0 or an integer table may be left.
+[[nodiscard]] ScorePrograms make_score_programs(const Score& score, const expr::Values& values,
+                                                const Step& step, int64_t query_heads,
+                                                const char* operation);
+// Of a ragged batch: tables with room for the indices of this sequence as well.
+void widen_tables(ScorePrograms& whole, const Score& score, const ScorePrograms& sequence);
 
 // ScoreBounds::steps() of any step.
 [[nodiscard]] int64_t bound_steps(const Score& score);

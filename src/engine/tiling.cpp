@@ -2,6 +2,7 @@
 #include "engine/tiling.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace tilewise {
 
@@ -90,12 +91,38 @@ int choose_workers(int64_t flops, int64_t items, int threads) {
   return static_cast<int>(std::clamp<int64_t>(worth, 1, threads));
 }
 
-BackwardShares share_backward(int64_t heads, int64_t key_tiles, int workers) {
+HeadBalance::HeadBalance(double work, int workers)
+    : total_(work), loads_(static_cast<size_t>(workers)), may_share_(workers - 1) {}
+
+bool HeadBalance::fits(double load, double work) const {
+  return (load + work) * static_cast<double>(loads_.size()) <= total_;
+}
+
+BackwardShares HeadBalance::share(int64_t heads, int64_t key_tiles, double work) {
+  const auto workers = static_cast<int64_t>(loads_.size());
   BackwardShares shares;
-  shares.shared_heads = heads % workers;
-  shares.whole_heads = heads - shares.shared_heads;
-  shares.worker_slots = shares.whole_heads > 0 ? workers : 0;
   shares.key_tiles = key_tiles;
+  if (loads_.front() == *std::max_element(loads_.begin(), loads_.end())) {  // rounds of all workers
+    while (shares.whole_heads + workers <= heads && fits(loads_.front(), work)) {
+      for (double& load : loads_) load += work;
+      shares.whole_heads += workers;
+    }
+  }
+  const auto is_later = [](double a, double b) { return a > b; };
+  for (; shares.whole_heads < heads && (may_share_ == 0 || fits(loads_.front(), work));
+       ++shares.whole_heads) {
+    std::pop_heap(loads_.begin(), loads_.end(), is_later);
+    loads_.back() += work;
+    std::push_heap(loads_.begin(), loads_.end(), is_later);
+  }
+  shares.shared_heads = std::min(heads - shares.whole_heads, may_share_);
+  shares.whole_heads = heads - shares.shared_heads;
+  may_share_ -= shares.shared_heads;
+  if (shares.shared_heads > 0) {  // all workers are done with the shared heads at the same time
+    const double sum = std::accumulate(loads_.begin(), loads_.end(), 0.0) +
+                       work * static_cast<double>(shares.shared_heads);
+    std::fill(loads_.begin(), loads_.end(), sum / static_cast<double>(workers));
+  }
   return shares;
 }
 

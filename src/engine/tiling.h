@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "expr/block_sizes.h"
 #include "kernels/cpu/kernel_table.h"
@@ -70,18 +71,32 @@ constexpr int64_t kFlopsPerWord = 32;
 // At most one worker per item, at least one.
 [[nodiscard]] int choose_workers(int64_t flops, int64_t items, int threads);
 
-// How the backward is shared out. Heads here are (batch, kv head) pairs. Whole heads come first,
-// each owned by one worker whose accumulator of dQ stays in its caches; what does not divide by
-// the workers is shared tile by tile, each such head with an accumulator of its own.
+// How the heads of a part of a step are shared out in the backward. Heads here are (batch, kv head)
+// pairs. Whole heads come first, each owned by one worker whose accumulator of dQ stays in its
+// caches; what would keep one worker busy when the others are done is shared tile by tile, each
+// such head with an accumulator of its own.
 struct BackwardShares {
-  int64_t whole_heads = 0;   // claims [0, whole_heads): slot = worker
-  int64_t shared_heads = 0;  // then shared_heads * key_tiles claims: slot = worker_slots + index
-  int64_t worker_slots = 0;
+  int64_t whole_heads = 0;   // claims [0, whole_heads)
+  int64_t shared_heads = 0;  // then shared_heads * key_tiles claims
   int64_t key_tiles = 0;
-  [[nodiscard]] int64_t slots() const { return worker_slots + shared_heads; }
+  [[nodiscard]] int64_t heads() const { return whole_heads + shared_heads; }
   [[nodiscard]] int64_t claims() const { return whole_heads + shared_heads * key_tiles; }
 };
-[[nodiscard]] BackwardShares share_backward(int64_t heads, int64_t key_tiles, int workers);
+// Shares out the heads of one part after another, in the order of claims. A head is whole if the
+// worker that has least to do can take it without doing more than its share of all work.
+class HeadBalance {
+ public:
+  // work: of all heads of all parts
+  HeadBalance(double work, int workers);
+  // work: of each of these heads
+  [[nodiscard]] BackwardShares share(int64_t heads, int64_t key_tiles, double work);
+
+ private:
+  [[nodiscard]] bool fits(double load, double work) const;
+  double total_;
+  std::vector<double> loads_;  // of workers; a heap, the least first
+  int64_t may_share_;          // heads
+};
 // Copies of the sums of the tables' gradients, one for each head that may be at work at a time;
 // bits depend on it. No more than kTableSums numbers for tables of which kMinTableCopies take less.
 constexpr int64_t kTableSums = int64_t{1} << 20;
@@ -90,7 +105,8 @@ constexpr int64_t kMinTableCopies = 4, kMaxTableCopies = 64;
 // At least table_copies(n, heads) * n for every n up to `elements`.
 [[nodiscard]] int64_t max_table_sums(int64_t elements, int64_t heads);
 
-// The most slots of any share_backward() with at most so many heads and workers.
+// The most accumulators of dQ that so many heads and workers can need: one for each shared head,
+// and for whole heads one for each worker or each head.
 [[nodiscard]] int64_t max_slots(int64_t heads, int workers);
 
 }  // namespace tilewise

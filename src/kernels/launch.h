@@ -119,11 +119,9 @@ struct TableGradients {
   int32_t lookup_count;
   int64_t elements;  // of all tables
   // Run state, in the workspace, zero at start.
-  // Real [copies][elements]. Head i = batch * kv_heads + kv_head adds to copy i % copies; within a
-  // copy heads ascend, and key tiles within a head.
-  void* sums;
+  void* sums;  // Real [copies][elements]; an item adds to copy item.table_copy
   int64_t copies;
-  int32_t* turn;  // [copies]: items that have added
+  int32_t* turn;  // [copies]: item.table_turn of the next to add
   // Real [workers][part_stride]: of the item at hand, [panels][elements], then for every lookup and
   // key [lookup_count][backward_key_tile]. Zero again when an item is done.
   void* parts;
@@ -151,14 +149,8 @@ struct BackwardLaunch {
   // Run state, in the workspace. Real is float, or double in the float64 kernel.
   void* lse;    // Real [batch, query_heads, query_length]: logsumexp
   void* delta;  // Real, the same shape: rowsum(dO * O) - grad_logsumexp
-  // Accumulators of dQ, Real [slots][query_heads / kv_heads][query_length][head_dim]; item.slot
-  // picks one.
-  void* grad_query_accumulator;
-  // turn[slot][head in group][query tile]: how many key tiles have added to dQ of that tile. Zero
-  // at start.
-  int32_t* turn;
   // bias_turn[key tile]: how many (batch, kv head) have added to that column of grad_bias. Zero at
-  // start. Used only where grad_bias broadcasts over batch or heads.
+  // start.
   int32_t* bias_turn;
   // careful[batch * kv_heads + kv head] is set to 1 by a kernel that met NaN or infinity where
   // masked pairs may have mixed it into other rows; such heads run again with item.careful.
@@ -167,15 +159,23 @@ struct BackwardLaunch {
 };
 
 // An item of the backward: one tile of keys of one kv head, all query heads of its group.
-// Items must be *started* in the order of (batch, kv_head), key tiles ascending within; an item may
-// wait for its predecessors' turns, which have been started before it.
+// Items wait for the turns of others, which must have been *started* before: those of the lower key
+// tiles of the head, and those that add to grad_bias or to tables before it.
 struct BackwardItem {
   int64_t batch;
   int64_t kv_head;
   int64_t key_tile;
-  int64_t slot;
   bool careful;
-  int64_t worker = 0;  // picks the part of tables
+  int64_t worker;  // picks the part of tables
+  // Of the head. Real [query_heads / kv_heads][query_length][head_dim]: where dQ is summed that
+  // grad_query cannot hold.
+  void* grad_query_sums;
+  // [head in group][query tile]: how many key tiles have added to dQ of that tile. Zero at start.
+  int32_t* turn;
+  int32_t bias_turn;  // when it may add to grad_bias; -1: no other head adds where it does
+  // When it may add to sums of tables, and whose turn is next.
+  int64_t table_copy;
+  int32_t table_turn, next_table_turn;
 };
 
 // Rows [row_begin, row_end) of one query head: fills lse and delta, and zeroes grad_query rows that

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "base/checked.h"
+#include "problem/ragged.h"
 #include "problem/reject.h"
 
 namespace tilewise {
@@ -29,6 +30,19 @@ void require_offset(const char* operation, const char* name, int64_t offset, int
   reject(
       operation, name, text_of(offset), "0 to " + text_of(most),
       "offsets are the global position of the first index, and the last one must fit in 64 bits");
+}
+
+// Of a uniform step.
+void validate_lengths(const Problem& problem, const Step& step, const char* operation) {
+  require_between(operation, "query_length", step.query_length, 0, problem.max_query_length,
+                  "the upper bound is the plan's max_query_length");
+  require_between(operation, "kv_length", step.kv_length, 0, problem.max_kv_length,
+                  "the upper bound is the plan's max_kv_length");
+  if (step.batch * step.query_length > problem.max_total_queries) {
+    reject(operation, "query_length", text_of(step.query_length),
+           "at most " + text_of(problem.max_total_queries) + " queries in all batch entries",
+           "raise the plan's max_total_queries");
+  }
 }
 
 }  // namespace
@@ -55,6 +69,8 @@ Problem normalized(const Problem& problem, const char* operation) {
   require_between(operation, "max_batch", result.max_batch, 0, kMaxExtent);
   require_between(operation, "max_query_length", result.max_query_length, 0, kMaxExtent);
   require_between(operation, "max_kv_length", result.max_kv_length, 0, kMaxExtent);
+  require_between(operation, "max_total_queries", result.max_total_queries, 0, kMaxExtent,
+                  "0 means max_batch * max_query_length");
   require_between(operation, "max_table_elements", result.max_table_elements, 0, kMaxExtent);
   if (!result.scale) result.scale = 1.0 / std::sqrt(static_cast<double>(result.head_dim));
   // Kernels multiply by a float32 scale: it must stay positive and finite there too.
@@ -72,16 +88,23 @@ Problem normalized(const Problem& problem, const char* operation) {
   require_size(operation, "query", result.max_batch, result.query_heads, result.max_query_length,
                dim);
   require_size(operation, "key", result.max_batch, result.kv_heads, result.max_kv_length, dim);
+  const int64_t most_queries = result.max_batch * result.max_query_length;
+  result.max_total_queries = result.max_total_queries == 0
+                                 ? most_queries
+                                 : std::min(result.max_total_queries, most_queries);
   return result;
 }
 
 void validate_step(const Problem& problem, const Step& step, const char* operation) {
   require_between(operation, "batch", step.batch, 0, problem.max_batch,
                   "the upper bound is the plan's max_batch");
-  require_between(operation, "query_length", step.query_length, 0, problem.max_query_length,
-                  "the upper bound is the plan's max_query_length");
-  require_between(operation, "kv_length", step.kv_length, 0, problem.max_kv_length,
-                  "the upper bound is the plan's max_kv_length");
+  if (step.query_starts.data != nullptr || step.key_starts.data != nullptr) {
+    require_between(operation, "query_length", step.query_length, 0, kMaxExtent);
+    require_between(operation, "kv_length", step.kv_length, 0, kMaxExtent);
+    validate_starts(problem, step, operation);
+  } else {
+    validate_lengths(problem, step, operation);
+  }
   require_offset(operation, "query_offset", step.query_offset, step.query_length);
   require_offset(operation, "key_offset", step.key_offset, step.kv_length);
   require_offset(operation, "batch_offset", step.batch_offset, step.batch);

@@ -3,6 +3,7 @@
 
 #include "base/dtype.h"
 #include "problem/memory_overlap.h"
+#include "problem/ragged.h"
 #include "problem/reject.h"
 
 namespace tilewise {
@@ -38,15 +39,17 @@ class ArgumentChecker {
     int64_t extent;
     const char* name;
     bool may_broadcast = false;
+    bool may_be_longer = false;
   };
-  Axis batch(bool may_broadcast = false) const { return {step_.batch, "batch", may_broadcast}; }
+  Axis batch() const {
+    return is_ragged(step_) ? Axis{1, "the sequences lie one behind the other"}
+                            : Axis{step_.batch, "batch"};
+  }
   Axis query_heads(bool may_broadcast = false) const {
     return {problem_.query_heads, "query_heads", may_broadcast};
   }
   Axis kv_heads() const { return {problem_.kv_heads, "kv_heads"}; }
-  Axis queries(bool may_broadcast = false) const {
-    return {step_.query_length, "query_length", may_broadcast};
-  }
+  Axis queries() const { return {step_.query_length, "query_length"}; }
   Axis keys() const { return {step_.kv_length, "kv_length"}; }
   Axis head_dim() const { return {problem_.head_dim, "head_dim"}; }
   Axis value_dim() const { return {problem_.value_dim, "value_dim"}; }
@@ -82,8 +85,14 @@ class ArgumentChecker {
       const std::string also = problem_.dtype == DType::kFloat32 ? "" : " or fp32";
       reject_part("bias", ".dtype", dtype_text(tensor.dtype), dtype_name(problem_.dtype) + also);
     }
+    Axis rows = queries(), columns = keys();
+    if (is_ragged(step_)) {
+      rows = {longest_sequence(step_.query_starts), "the longest sequence", false, true};
+      columns = {longest_sequence(step_.key_starts), "the longest sequence", false, true};
+    }
+    rows.may_broadcast = true;
     check("bias", tensor, Access::kRead, tensor.dtype,
-          {batch(true), query_heads(true), queries(true), keys()});
+          {Axis{step_.batch, "batch", true}, query_heads(true), rows, columns});
   }
   void grad_bias(const Tensor& tensor, const Tensor& bias) {
     if (tensor.data == nullptr) return;
@@ -163,10 +172,12 @@ class ArgumentChecker {
 
   void check_axis(const char* name, const Tensor& tensor, int axis, const Axis& expected) const {
     const int64_t got = tensor.shape[axis];
-    if (got == expected.extent || (expected.may_broadcast && got == 1)) return;
+    if (got == expected.extent || (expected.may_broadcast && got == 1) ||
+        (expected.may_be_longer && got > expected.extent))
+      return;
     reject_part(name, ".shape[" + std::to_string(axis) + "]", text_of(got),
-                (expected.may_broadcast ? "1 or " : "") + text_of(expected.extent) + " (" +
-                    expected.name + ")");
+                (expected.may_broadcast ? "1 or " : "") + text_of(expected.extent) +
+                    (expected.may_be_longer ? " or more (" : " (") + expected.name + ")");
   }
 
   void check_memory(const char* name, const Tensor& tensor, Access access) const {

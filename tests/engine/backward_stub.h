@@ -49,8 +49,7 @@ inline void take_turn(const BackwardLaunch& launch, const BackwardItem& item, in
     }
   }
   for (int64_t head = 0; head < group; ++head) {
-    std::atomic_ref<int32_t> turn(
-        launch.turn[(item.slot * group + head) * by_query.rows + query_tile]);
+    std::atomic_ref<int32_t> turn(item.turn[head * by_query.rows + query_tile]);
     for (int32_t now = turn.load(); now != earlier; now = turn.load()) {
       if (now > earlier) return breach("a turn was not zero at the start of a head");
       std::this_thread::yield();
@@ -75,13 +74,13 @@ inline void stub_backward(const BackwardLaunch& launch, const BackwardItem& item
   }
   if (launch.grad_bias.data == nullptr) return;
   std::atomic_ref<int32_t> turn(launch.bias_turn[item.key_tile]);
-  while (turn.load() != head) std::this_thread::yield();
+  while (turn.load() != item.bias_turn) std::this_thread::yield();
   auto& sum = *static_cast<float*>(launch.grad_bias.data);  // of the first key tile
   if (item.key_tile == 0) {
     if (head == 0 && sum != 0.0F) record->grad_bias_was_zero = false;
     sum += 1.0F;
   }
-  turn.store(static_cast<int32_t>(head) + 1);
+  turn.store(item.bias_turn + 1);
 }
 
 inline Kernel backward_stub_kernel() {

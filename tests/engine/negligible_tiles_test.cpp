@@ -73,7 +73,7 @@ struct Alibi {
     const Schedule::Data& data = schedule.data();
     Workspace workspace(plan);
     const Tensor by_symbol[] = {slope.tensor};
-    const NegligibleSearch search = {
+    const NegligibleInputs inputs = {
         .score = &data.score.bounds,
         .derivative = nullptr,
         .tiles = &data.forward_tiles,
@@ -86,11 +86,14 @@ struct Alibi {
         .value = attention.value.tensor,
         .grad_output = {},
         .real_tables = by_symbol};
-    const TileRange* found = find_negligible_tiles(
-        search, data.forward.negligible, *plan.data().executor, data.forward_workers,
-        data.forward.counter.in<int64_t>(workspace.data()), workspace.data());
-    if (found == nullptr) return {};
-    return {found, found + kHeads * search.grid.rows()};
+    const NegligibleSearch::Memory memory =
+        negligible_memory(data.forward.negligible, workspace.data(), 0, 0, 0);
+    find_negligible_tiles(
+        data.items.key_blocks, data.items.forward_rows,
+        [&](int64_t) { return NegligibleSearch(inputs, memory); }, *plan.data().executor,
+        data.forward_workers, data.forward.counter.in<int64_t>(workspace.data()));
+    if (*memory.is_searched == 0) return {};
+    return {memory.ranges, memory.ranges + kHeads * inputs.grid.rows()};
   }
 };
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/plan_data.h"
+#include "problem/bind.h"
 #include "tilewise/error.h"
 
 namespace tilewise {
@@ -11,12 +12,16 @@ namespace {
 
 constexpr int64_t kHeads = 3;
 
+ScorePrograms programs_of(const Score& score, const Step& step) {
+  const expr::Values values = bind(*score.expression(), step, "schedule");
+  return make_score_programs(score, values, step, kHeads, "schedule");
+}
 ScorePrograms programs_of(const char* text, const Step& step) {
-  return make_score_programs(score_from_text(text), step, kHeads, "schedule");
+  return programs_of(score_from_text(text), step);
 }
 
 TEST(ScorePrograms, NoScoreHasNoPrograms) {
-  const ScorePrograms none = make_score_programs({}, {.query_length = 4}, kHeads, "schedule");
+  const ScorePrograms none = make_score_programs({}, {}, {.query_length = 4}, kHeads, "schedule");
   EXPECT_TRUE(none.forward.outputs.empty());
   EXPECT_FALSE(programs_of("s / 2", {.query_length = 4, .kv_length = 4}).forward.outputs.empty());
 }
@@ -64,14 +69,30 @@ TEST(ScorePrograms, ALookupWithoutInfluenceHasNoGradient) {
   EXPECT_EQ(static_cast<size_t>(largest_tables({.score = text}).lookups), score.lookups.size());
 }
 
+TEST(ScorePrograms, TablesOfSequencesAreWidenedToTheLargestIndex) {
+  const Score score = score_from_text("s + a[h, k] + c[q]");
+  ScorePrograms whole = programs_of(score, {.batch = 0});
+  EXPECT_EQ(whole.table_elements, 2);
+  widen_tables(whole, score, programs_of(score, {.query_length = 4, .kv_length = 9}));
+  widen_tables(whole, score, programs_of(score, {.query_length = 7, .kv_length = 5}));
+  EXPECT_EQ(whole.table_elements, kHeads * 9 + 7);
+  ASSERT_EQ(whole.lookups.size(), 2u);
+  const ScorePrograms one = programs_of(score, {.query_length = 7, .kv_length = 9});
+  for (size_t i = 0; i < whole.lookups.size(); ++i) {
+    EXPECT_EQ(whole.lookups[i].output, one.lookups[i].output);
+    EXPECT_EQ(whole.lookups[i].first, one.lookups[i].first);
+    for (int axis = 0; axis < whole.lookups[i].rank; ++axis)
+      EXPECT_EQ(whole.lookups[i].extent[axis], one.lookups[i].extent[axis]);
+  }
+}
+
 TEST(ScorePrograms, NoStepNeedsMoreThanTheLargestProgram) {
   const Score score = score_from_text("s * a[h, q // w] + c[abs(q - k) % w] * tanh(s / v)");
   const ProgramSizes most = largest_program(score);
   for (const int64_t w : {1, 2, 7, 64}) {
-    const ScorePrograms one = make_score_programs(
+    const ScorePrograms one = programs_of(
         score,
-        {.query_length = 50, .kv_length = 30, .scalars = {{"w", w}, {"v", w == 7 ? 3.0 : 4.0}}},
-        kHeads, "schedule");
+        {.query_length = 50, .kv_length = 30, .scalars = {{"w", w}, {"v", w == 7 ? 3.0 : 4.0}}});
     for (const expr::ProgramStorage* program :
          {&one.forward, &one.decode, &one.backward, &one.backward_with_tables}) {
       EXPECT_LE(program->sizes.total, most.total);

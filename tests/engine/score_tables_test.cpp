@@ -7,13 +7,16 @@
 #include <functional>
 
 #include "engine/score_programs.h"
+#include "problem/bind.h"
 #include "tilewise/error.h"
 
 namespace tilewise {
 namespace {
 
 std::vector<ScoreTable> tables_of(const char* text, const Step& step) {
-  return make_score_programs(score_from_text(text), step, 3, "schedule").tables;
+  const Score score = score_from_text(text);
+  const expr::Values values = bind(*score.expression(), step, "schedule");
+  return make_score_programs(score, values, step, 3, "schedule").tables;
 }
 
 TEST(ScoreTables, RealTablesAreBySymbol) {

@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <iterator>
+#include <numeric>
 #include <vector>
 
+#include "base/random.h"
 #include "engine/stub_plan.h"
 #include "kernels/cpu/registry.h"
 
@@ -237,10 +239,15 @@ TEST(Tiling, WorkersNeedWorkAndItems) {
   EXPECT_EQ(choose_workers(int64_t{1} << 62, 3, 8), 3);
 }
 
+// Heads of one part.
+BackwardShares shares_of(int64_t heads, int workers) {
+  return HeadBalance(3.0 * static_cast<double>(heads), workers).share(heads, 7, 3);
+}
+
 TEST(Tiling, SharesCoverEveryHeadOnce) {
   for (int workers = 1; workers <= 9; ++workers) {
     for (int64_t heads = 0; heads <= 30; ++heads) {
-      const BackwardShares shares = share_backward(heads, 7, workers);
+      const BackwardShares shares = shares_of(heads, workers);
       EXPECT_EQ(shares.whole_heads + shares.shared_heads, heads);
       EXPECT_EQ(shares.whole_heads % workers, 0);
       EXPECT_LT(shares.shared_heads, workers);
@@ -255,11 +262,50 @@ TEST(Tiling, MaxSlotsBoundsEverySmallerSchedule) {
       int64_t needed = 0;
       for (int workers = 1; workers <= threads; ++workers) {
         for (int64_t heads = 0; heads <= most; ++heads) {
-          needed = std::max(needed, share_backward(heads, 1, workers).slots());
+          const BackwardShares shares = shares_of(heads, workers);
+          needed = std::max(needed,
+                            std::min<int64_t>(shares.whole_heads, workers) + shares.shared_heads);
         }
       }
       EXPECT_EQ(max_slots(most, threads), needed) << most << " heads, " << threads << " threads";
     }
+  }
+}
+
+// A head is whole where a worker can take it and still be done no later than the average.
+TEST(Tiling, HeadsOfUnequalPartsAreBalanced) {
+  Random random(20261126, 1);
+  for (int round = 0; round < 300; ++round) {
+    const int workers = static_cast<int>(1 + random.between(0, 8));
+    std::vector<double> works;
+    for (int64_t n = random.between(0, 11); n >= 0; --n)
+      works.push_back(static_cast<double>(1 + random.between(0, round % 2 == 0 ? 9 : 9999)));
+    std::sort(works.rbegin(), works.rend());
+    double total = 0;
+    const int64_t heads = 1 + random.between(0, 3);
+    for (const double work : works) total += work * static_cast<double>(heads);
+    HeadBalance balance(total, workers);
+    // The workers as they will be: each takes the next claim when it is done.
+    std::vector<double> loads(static_cast<size_t>(workers));
+    int64_t whole = 0, shared = 0;
+    for (const double work : works) {
+      const BackwardShares shares = balance.share(heads, 5, work);
+      EXPECT_EQ(shares.heads(), heads);
+      EXPECT_EQ(shares.claims(), shares.whole_heads + 5 * shares.shared_heads);
+      whole += shares.whole_heads;
+      shared += shares.shared_heads;
+      for (int64_t i = 0; i < shares.whole_heads; ++i)
+        *std::min_element(loads.begin(), loads.end()) += work;
+      if (shares.shared_heads == 0) continue;
+      const double sum = std::accumulate(loads.begin(), loads.end(), 0.0) +
+                         work * static_cast<double>(shares.shared_heads);
+      std::fill(loads.begin(), loads.end(), sum / workers);
+    }
+    EXPECT_LT(shared, workers);
+    EXPECT_LE(std::min<int64_t>(whole, workers) + shared,
+              max_slots(heads * static_cast<int64_t>(works.size()), workers));
+    if (shared == workers - 1) continue;
+    EXPECT_LE(*std::max_element(loads.begin(), loads.end()), total / workers * (1 + 1e-9));
   }
 }
 

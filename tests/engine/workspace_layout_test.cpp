@@ -10,18 +10,44 @@ namespace tilewise {
 namespace {
 
 constexpr AttentionShape kShape = {2, 6, 3, 100, 70, 24, 12};
-constexpr Geometry kGeometry = {64, 32, 16, 16};
+// 3 slots, tiles of 16 queries and 16 keys.
+constexpr BackwardExtents kBackward = {.batch = 2,
+                                       .queries = 2 * 100,
+                                       .tile_rows = 2 * 7,
+                                       .slot_queries = 3 * 100,
+                                       .slot_tiles = 3 * 7,
+                                       .key_tiles = 5,
+                                       .key_tile = 16,
+                                       .scratch_bytes = 100};
 
 TEST(WorkspaceLayout, Forward) {
-  const ForwardLayout layout = forward_layout(testing::stub_kernel(), kShape, kGeometry, {}, 0, 3);
+  const ForwardExtents extents = {.batch = 2, .tile_rows = 4, .scratch_bytes = 100};
+  const ForwardLayout layout = forward_layout(kShape, extents, 0, 3, 4);
   EXPECT_EQ(layout.scratch_stride, 128);  // 100 bytes, to the next cache line
   EXPECT_EQ(layout.scratch.bytes, 3 * 128);
   EXPECT_EQ(layout.bytes, 64 + 3 * 128);
 }
 
+TEST(WorkspaceLayout, ForwardOfFewQueriesKeepsTheSumsOfChunks) {
+  const ForwardExtents extents = {
+      .batch = 2, .scratch_bytes = 100, .decode_queries = 2 * 5, .decode_tiles = 2 * 2};
+  const ForwardLayout layout = forward_layout(kShape, extents, 0, 3, 4);
+  EXPECT_EQ(layout.decode_sums.bytes, 4 * 6 * 10 * 15);
+  EXPECT_EQ(layout.decode_turn.bytes, 4 * 3 * 4);
+}
+
+TEST(WorkspaceLayout, NegligibleTilesTakeARangeForEachRowOfTiles) {
+  const BackwardLayout layout =
+      backward_layout(testing::stub_kernel(), kShape, kBackward, {}, 7, 2, 4);
+  EXPECT_EQ(layout.negligible.is_searched.bytes, 4 * 2);
+  EXPECT_EQ(layout.negligible.norms.bytes, 8 * 2 * 2 * 3);
+  EXPECT_EQ(layout.negligible.ranges.bytes, 8 * 6 * 14);
+  EXPECT_EQ(layout.negligible.register_stride, 7);
+}
+
 TEST(WorkspaceLayout, BackwardHoldsWhatTheKernelsAreTold) {
   const BackwardLayout layout =
-      backward_layout(testing::stub_kernel(), kShape, kGeometry, {}, {10, 3}, 0, 2, 3, 4);
+      backward_layout(testing::stub_kernel(), kShape, kBackward, {10, 3}, 0, 2, 4);
   EXPECT_EQ(layout.lse.bytes, 4 * 2 * 6 * 100);
   EXPECT_EQ(layout.delta.bytes, 4 * 2 * 6 * 100);
   EXPECT_EQ(layout.accumulator.bytes, 4 * 3 * 2 * 100 * 24);
@@ -38,7 +64,7 @@ TEST(WorkspaceLayout, BackwardHoldsWhatTheKernelsAreTold) {
 
 TEST(WorkspaceLayout, PartsAreAlignedAndDisjoint) {
   const BackwardLayout layout =
-      backward_layout(testing::stub_kernel(), kShape, kGeometry, {}, {10, 3}, 0, 2, 3, 8);
+      backward_layout(testing::stub_kernel(), kShape, kBackward, {10, 3}, 0, 2, 8);
   const WorkspacePart* parts[] = {
       &layout.counter,    &layout.lse,         &layout.delta,          &layout.accumulator,
       &layout.turn,       &layout.bias_turn,   &layout.careful,        &layout.table_sums,
@@ -54,16 +80,15 @@ TEST(WorkspaceLayout, PartsAreAlignedAndDisjoint) {
 }
 
 TEST(WorkspaceLayout, NoLengthNeedsNoRows) {
-  const AttentionShape empty = {0, 6, 3, 0, 0, 24, 12};
   const BackwardLayout layout =
-      backward_layout(testing::stub_kernel(), empty, kGeometry, {}, {}, 0, 1, 0, 4);
+      backward_layout(testing::stub_kernel(), kShape, {.scratch_bytes = 100}, {}, 0, 1, 4);
   EXPECT_EQ(layout.bytes, 64 + 128);
 }
 
 TEST(WorkspaceLayout, OverflowIsAnError) {
-  const int64_t most = (int64_t{1} << 31) - 1;
-  const AttentionShape huge = {most, 1, 1, most, 1, 1, 1};
-  EXPECT_THROW((void)backward_layout(testing::stub_kernel(), huge, kGeometry, {}, {}, 0, 1, 1, 8),
+  constexpr int64_t kMost = (int64_t{1} << 31) - 1;
+  const BackwardExtents huge = {.batch = kMost, .queries = kMost * kMost};
+  EXPECT_THROW((void)backward_layout(testing::stub_kernel(), kShape, huge, {}, 0, 1, 8),
                InvalidArgument);
 }
 

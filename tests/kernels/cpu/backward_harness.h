@@ -46,21 +46,41 @@ struct Setting {
   int64_t key_tile = 0;
 };
 
+// What is summed and counted per head.
+struct HeadState {
+  std::vector<double> sums;   // float or double (batch, query_heads, queries, head_dim)
+  std::vector<int32_t> turn;  // (batch, query_heads, query tiles)
+  HeadState(const AttentionShape& shape, int64_t query_tiles)
+      : sums(static_cast<size_t>(shape.batch * shape.query_heads * shape.query_length *
+                                 shape.head_dim)),
+        turn(static_cast<size_t>(shape.batch * shape.query_heads * query_tiles)) {}
+};
+
 inline void walk(const Kernel& kernel, const BackwardLaunch& args, int threads, int64_t key_tiles,
-                 bool second) {
+                 HeadState& state, bool second) {
+  const int64_t heads = args.shape.batch * args.shape.kv_heads;
+  const bool shares_bias =
+      args.grad_bias.data && (args.grad_bias.shape[0] < args.shape.batch ||
+                              args.grad_bias.shape[1] < args.shape.query_heads);
   const int64_t scratch_bytes =
       kernel.backward_scratch_bytes(args.shape, args.geometry, args.program_sizes);
   std::atomic<int64_t> next{0};
   const auto work = [&] {
     std::vector<unsigned char> memory(static_cast<size_t>(scratch_bytes) + 64, 0xff);
     auto* scratch = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
-    for (int64_t n; (n = next++) < args.shape.batch * args.shape.kv_heads * key_tiles;) {
+    for (int64_t n; (n = next++) < heads * key_tiles;) {
       const int64_t head = n / key_tiles;
       if (second && !args.careful[head] && !args.grad_bias.data) continue;
-      kernel.backward(args,
-                      {head / args.shape.kv_heads, head % args.shape.kv_heads, n % key_tiles, head,
-                       second && args.careful[head] != 0},
-                      scratch);
+      BackwardItem item{};
+      item.batch = head / args.shape.kv_heads;
+      item.kv_head = head % args.shape.kv_heads;
+      item.key_tile = n % key_tiles;
+      item.careful = second && args.careful[head] != 0;
+      const auto part = [&](const auto& all) { return static_cast<int64_t>(all.size()) / heads; };
+      item.grad_query_sums = state.sums.data() + head * part(state.sums);
+      item.turn = state.turn.data() + head * part(state.turn);
+      item.bias_turn = shares_bias ? static_cast<int32_t>(head) : -1;
+      kernel.backward(args, item, scratch);
     }
   };
   std::vector<std::thread> workers;
@@ -171,11 +191,10 @@ inline int run_backward(const Kernel& kernel, Data& data, const Setting& how, Re
           .tiles(c, args.geometry.backward_query_tile, args.geometry.backward_key_tile);
   tiles.set(args);
   const auto rows = static_cast<size_t>(c.batch * c.query_heads * c.queries);
-  std::vector<double> lse(rows), delta(rows), sums(rows * static_cast<size_t>(c.head_dim));
+  std::vector<double> lse(rows), delta(rows);
   std::vector<int32_t> careful(static_cast<size_t>(c.batch * c.kv_heads));
   args.lse = lse.data();
   args.delta = delta.data();
-  args.grad_query_accumulator = sums.data();
   args.careful = careful.data();
   for (int64_t b = 0; b < c.batch; ++b)
     for (int64_t h = 0; h < c.query_heads; ++h)
@@ -186,7 +205,7 @@ inline int run_backward(const Kernel& kernel, Data& data, const Setting& how, Re
     if (second)
       for (const int32_t flag : careful) again += flag;
     if (second && !again) break;
-    std::vector<int32_t> turn(static_cast<size_t>(c.batch * c.query_heads * tiles.query_tiles()));
+    HeadState state(args.shape, tiles.query_tiles());
     std::vector<int32_t> bias_turn(static_cast<size_t>(tiles.key_tiles()));
     args.turn = turn.data();
     args.bias_turn = bias_turn.data();

@@ -32,16 +32,16 @@ bool sums_in_place(const Tensor& grad_query) {
 }
 
 template <class X>
-GradQuery<typename X::Real> grad_query_sums(const tilewise::BackwardLaunch& args, int64_t batch,
-                                            int64_t head, int64_t slot) {
+GradQuery<typename X::Real> grad_query_sums(const tilewise::BackwardLaunch& args,
+                                            const tilewise::BackwardItem& item, int64_t head) {
   using Real = typename X::Real;
   const auto& shape = args.shape;
   if (sums_in_place<X>(args.grad_query))
-    return {reinterpret_cast<Real*>(matrix_of(args.grad_query, batch, head).data),
+    return {reinterpret_cast<Real*>(matrix_of(args.grad_query, item.batch, head).data),
             args.grad_query.strides[2]};
   const int64_t group = shape.query_heads / shape.kv_heads;
-  const int64_t part = (slot * group + head % group) * shape.query_length * shape.head_dim;
-  return {static_cast<Real*>(args.grad_query_accumulator) + part, shape.head_dim};
+  const int64_t part = head % group * shape.query_length * shape.head_dim;
+  return {static_cast<Real*>(item.grad_query_sums) + part, shape.head_dim};
 }
 
 // Key tile `tile` in the order of those that add to dQ of a tile of queries.

@@ -163,24 +163,20 @@ void settle_keys(TablePart<X>& part) {
       }
 }
 
-// After the last head of an item: into the sums of the kv head, in the order of items.
+// After the last head of an item: into the sums of a copy, in the order of turns.
 template <class X>
 void add_table_part(const tilewise::BackwardLaunch& args, const tilewise::BackwardItem& item,
                     TablePart<X>& part) {
   if (part.tables == nullptr) return;
   using Real = typename X::Real;
   const tilewise::TableGradients& tables = args.tables;
-  const int64_t head = item.batch * args.shape.kv_heads + item.kv_head, copy = head % tables.copies;
-  const int64_t key_tile = args.geometry.backward_key_tile,
-                key_tiles = (args.shape.kv_length + key_tile - 1) / key_tile;
-  const auto turn = static_cast<int32_t>(head / tables.copies * key_tiles + item.key_tile);
-  Real* const to = static_cast<Real*>(tables.sums) + copy * tables.elements;
-  wait_for_turn(tables.turn + copy, turn);
-  for (int64_t panel = 0; panel < key_tile / kWidth<X>; ++panel) {
+  Real* const to = static_cast<Real*>(tables.sums) + item.table_copy * tables.elements;
+  wait_for_turn(tables.turn + item.table_copy, item.table_turn);
+  for (int64_t panel = 0; panel < part.key_tile / kWidth<X>; ++panel) {
     Real* const from = part.panel_sums(panel);
     for (int64_t i = part.begin; i < part.end; ++i) to[i] += from[i], from[i] = 0;
   }
-  pass_turn(tables.turn + copy, turn);
+  pass_turn(tables.turn + item.table_copy, item.next_table_turn);
 }
 
 }  // namespace

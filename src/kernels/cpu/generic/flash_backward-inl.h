@@ -32,7 +32,7 @@ void rows_ahead(const tilewise::BackwardLaunch& args, const tilewise::BackwardIt
     ahead[0] = rows_of(matrix_of(args.query, item.batch, tile.head), next_queries);
     ahead[1] = rows_of(matrix_of(args.grad_output, item.batch, tile.head), next_queries);
   } else if (panel == 1) {
-    const auto sums = grad_query_sums<X>(args, item.batch, tile.head, item.slot);
+    const auto sums = grad_query_sums<X>(args, item, tile.head);
     // in bf16 its rows are twice as long
     const char* data = reinterpret_cast<const char*>(sums.data + tile.q0 * sums.stride);
     const int64_t stride = sums.stride * static_cast<int64_t>(sizeof(Real));
@@ -140,15 +140,12 @@ void flash_backward_tile(const tilewise::BackwardLaunch& args, const tilewise::B
   const auto& shape = args.shape;
   const int64_t group = shape.query_heads / shape.kv_heads;
   const int64_t kv_head = item.batch * shape.kv_heads + item.kv_head;
-  const bool shares_grad_bias =
-      args.grad_bias.data != nullptr &&
-      (args.grad_bias.shape[0] < shape.batch || args.grad_bias.shape[1] < shape.query_heads);
   int32_t* bias_turn = args.bias_turn + item.key_tile;
   bool is_mixed = args.bias.data != nullptr || args.score, is_finite = true;
 
   const BackwardKeys keys = load_key_panels<X, kCareful>(args, item, scratch);  // lines 7 and 8
   TablePart<X> tables(args, item.worker);
-  if (shares_grad_bias) wait_for_turn(bias_turn, static_cast<int32_t>(kv_head));
+  if (item.bias_turn >= 0) wait_for_turn(bias_turn, item.bias_turn);
   for (int64_t head = item.kv_head * group; head < (item.kv_head + 1) * group; ++head) {
     const tilewise::MaskClass& mask = mask_of(args, item.batch, head);
     const auto* begin = mask.by_key.begin + item.key_tile;
@@ -156,7 +153,7 @@ void flash_backward_tile(const tilewise::BackwardLaunch& args, const tilewise::B
       const tilewise::TileRun& tiles = mask.by_key.runs[run];
       is_mixed = is_mixed || tiles.kind == tilewise::TileKind::kPartial;
       for (int64_t i = tiles.first; i < tiles.last; ++i) {  // line 9
-        int32_t* turn = args.turn + (item.slot * group + head % group) * mask.by_query.rows + i;
+        int32_t* turn = item.turn + head % group * mask.by_query.rows + i;
         const Visit visit = visit_of(mask.by_query, i, item.key_tile);
         const tilewise::TileRange significant =
             significant_tiles(args, item.batch, head, mask.by_query.rows, i);
@@ -164,27 +161,27 @@ void flash_backward_tile(const tilewise::BackwardLaunch& args, const tilewise::B
         if ((item.key_tile < significant.first || item.key_tile >= significant.last) &&
             visit.before > 0 && !visit.is_last) {
           wait_for_turn(turn, visit.before);
-          pass_turn(turn, visit.before);
+          pass_turn(turn, visit.before + 1);
           continue;
         }
         const auto queries =
             load_queries<X, kCareful>(args, item.batch, head, i, scratch);  // line 10
         for (int64_t p = 0; p < keys.panels; ++p)
           accumulate_panel<X, kCareful>(args, item, keys, queries, tiles, p, tables, scratch);
-        const auto dq = grad_query_sums<X>(args, item.batch, head, item.slot);
+        const auto dq = grad_query_sums<X>(args, item, head);
         wait_for_turn(turn, visit.before);
         add_grad_query<X, kCareful>(args, keys, queries, visit, dq,
                                     scratch);  // line 21: dQ += dS K; forward: S = scale Q K^T
         if (visit.is_last)
           is_finite &= finish_grad_query<X>(args, dq, item.batch, head, queries,
                                             visit.is_mixed || args.bias.data || args.score);
-        pass_turn(turn, visit.before);
+        pass_turn(turn, visit.before + 1);
       }
     }
     settle_keys(tables);
   }
   add_table_part(args, item, tables);
-  if (shares_grad_bias) pass_turn(bias_turn, static_cast<int32_t>(kv_head));
+  if (item.bias_turn >= 0) pass_turn(bias_turn, item.bias_turn + 1);
   is_finite &= store_key_gradients<X>(args, item, keys, scratch) || !is_mixed;  // line 24
   if (!is_finite) __atomic_store_n(args.careful + kv_head, 1, __ATOMIC_RELAXED);
 }

@@ -510,7 +510,7 @@ void flash_decode(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
       merge(all, chunk);
     if (is_last) store_row_output<X>(args, rows, lane, all);
   }
-  if (!is_last) pass_turn(turn, number);
+  if (!is_last) pass_turn(turn, number + 1);
 }
 
 template <class X>

@@ -20,8 +20,8 @@ inline void wait_for_turn(const int32_t* turn, int32_t expected) {
   }
 }
 
-inline void pass_turn(int32_t* turn, int32_t expected) {
-  __atomic_store_n(turn, expected + 1, __ATOMIC_RELEASE);
+inline void pass_turn(int32_t* turn, int32_t next) {
+  __atomic_store_n(turn, next, __ATOMIC_RELEASE);
 }
 
 }  // namespace
