@@ -2,7 +2,7 @@
 """Who races in bench/peers.py: each a function (case, data, setup) -> (run, result).
 
 run() is what is timed, on inputs that lie ready; result() gives the tensors of the last run as numpy in float32, and
-in a case with dropout which pairs of the first head it kept, as "keep".
+in a case with dropout, as "keep", what it multiplied the probabilities of the first head by.
 Raises Unsupported with the reason where it cannot do the case, ImportError where its package is missing.
 
 One query of a decode step with grouped heads is the same function as `group` queries of one key head, without a
@@ -108,7 +108,7 @@ SEED = 7  # of dropout
 
 
 def kept_pairs(case, head=0):
-    """Which pairs of a head of the first batch entry Tilewise keeps: docs/notation.md, written again."""
+    """What Tilewise multiplies probabilities of a head of the first batch entry by: docs/notation.md, written again."""
     q, k = np.arange(case.queries)[:, None], np.arange(case.keys)[None, :]
     words = [((q >> 4) << 3 | (q & 7)) + 0 * k, ((k >> 4) << 2 | (k & 7) >> 1) + 0 * q, head + 0 * (q + k), 0 * (q + k)]
     words = [word.astype(np.uint64) for word in words]
@@ -119,21 +119,22 @@ def kept_pairs(case, head=0):
                  (a >> shift) ^ words[3] ^ np.uint64(key[1]), a & low]
         key = [(key[0] + 0x9E3779B9) & 0xFFFFFFFF, (key[1] + 0xBB67AE85) & 0xFFFFFFFF]
     word = np.choose((q >> 3 & 1) + 2 * (k >> 3 & 1), words)
-    return (word >> ((k & 1) * 16).astype(np.uint64) & np.uint64(0xFFFF)) >= round(case.dropout * 65536)
+    bits, threshold = word >> ((k & 1) * 16).astype(np.uint64) & np.uint64(0xFFFF), round(case.dropout * 65536)
+    return (bits >= threshold) * (65536 / (65536 - threshold))
 
 
 def first_head(case, data, keep):
-    """Output and gradients of the first head in float64, of the pairs that `keep` names."""
+    """Output and gradients of the first head in float64, its probabilities times `keep`."""
     q, k, v, do = (to_fp32(data[name][0, 0], case.dtype).astype(np.float64) for name in ("q", "k", "v", "do"))
-    scale, stays = 1 / math.sqrt(case.dim), keep / (1 - case.dropout)
+    scale = 1 / math.sqrt(case.dim)
     s = q @ k.T * scale
     if case.causal:
         s[np.triu_indices(case.queries, 1)] = -np.inf
     p = np.exp(s - s.max(-1, keepdims=True))
     p /= p.sum(-1, keepdims=True)
-    o = (p * stays) @ v
-    ds = p * ((do @ v.T) * stays - (do * o).sum(-1, keepdims=True))
-    return {"o": o, "dq": ds @ k * scale, "dk": ds.T @ q * scale, "dv": (p * stays).T @ do}
+    o = (p * keep) @ v
+    ds = p * ((do @ v.T) * keep - (do * o).sum(-1, keepdims=True))
+    return {"o": o, "dq": ds @ k * scale, "dk": ds.T @ q * scale, "dv": (p * keep).T @ do}
 
 
 def tilewise(case, data, setup):
@@ -208,7 +209,7 @@ def torch_race(case, data, setup, attend):
         run()
         torch.manual_seed(SEED)
         ones = torch.ones(case.batch, case.heads, case.queries, case.keys, dtype=dtype)
-        keep = torch.dropout(ones, case.dropout, True)[0, 0].float().numpy() > 0
+        keep = (torch.dropout(ones, case.dropout, True)[0, 0] > 0).numpy() / (1 - case.dropout)
         return {name: value.detach().float().numpy() for name, value in kept.items()} | {"keep": keep}
     return run, result
 
