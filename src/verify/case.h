@@ -59,6 +59,7 @@ struct Case {
   Sinks sink = Sinks::kNone;
   bool has_grad_logsumexp = false;
   bool same_bits_as_prefill = false;
+  bool has_wide_output = false;  // o in fp32 whatever the dtype
   bool is_packed =
       false;  // q, k, v in one tensor [b, s, hq + 2 hkv, d], and so are their gradients
   Layout query, key, value, output, gradient;

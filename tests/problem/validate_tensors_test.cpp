@@ -55,9 +55,16 @@ TEST(ValidateTensors, OptionalTensors) {
   ValidCall call;
   call.tensors.grad_logsumexp = {};
   call.tensors.grad_bias = {};
+  call.tensors.grad_sink = {};
   accept_backward(call);
-  ForwardTensors forward = {call.tensors.query, call.tensors.key,    call.tensors.value,
-                            call.tensors.bias,  call.tensors.output, {}};
+  ForwardTensors forward = {call.tensors.query,
+                            call.tensors.key,
+                            call.tensors.value,
+                            call.tensors.bias,
+                            call.tensors.output,
+                            {},
+                            {},
+                            call.tensors.sink};
   EXPECT_NO_THROW(validate_forward(normalized(call.problem), call.step, forward));
 }
 
