@@ -29,7 +29,13 @@ struct Part {
   explicit Part(DType real, int64_t batch = 2, int64_t heads = 3, int64_t rows = 70,
                 int64_t dim = 20, bool is_bshd = false)
       : output(real, batch, heads, rows, dim, is_bshd), logsumexp(real, batch, heads, rows, 1) {}
-  [[nodiscard]] PartialResult result() const { return {output.tensor, logsumexp.tensor}; }
+  [[nodiscard]] PartialResult result() const { return {view(output), view(logsumexp)}; }
+  // Of a copy's own memory.
+  static Tensor view(const Array& array) {
+    Tensor tensor = array.tensor;
+    tensor.data = const_cast<std::byte*>(array.bytes.data());
+    return tensor;
+  }
 };
 
 void set(Array& array, int64_t b, int64_t h, int64_t n, int64_t i, double value) {
@@ -48,7 +54,7 @@ void merge_into(const std::vector<Part>& parts, Part& to, const Tensor& sink = {
                 const MergeOptions& options = {}) {
   std::vector<PartialResult> results;
   for (const Part& part : parts) results.push_back(part.result());
-  merge(results, to.output.tensor, to.logsumexp.tensor, sink, options);
+  merge(results, to.result().output, to.result().logsumexp, sink, options);
 }
 
 TEST(Merge, IsTheWeightedMeanOfItsDefinition) {
@@ -172,35 +178,68 @@ void expect_within(const char* name, verify::Result kind, const Tensor& tensor,
   EXPECT_LE(error.rms, bound.rms) << name;
 }
 
+// The results that a case must have, and the errors that it may have.
+struct Exact {
+  explicit Exact(const CaseMemory& memory) {
+    const reference::Inputs in = memory.reference_inputs();
+    const auto rows = reference::all_rows(in.query);
+    forward = reference::forward(in);
+    backward = reference::backward(in);
+    for (const double start : reference::kNaiveStarts) {
+      naive_forward.push_back(reference::naive_forward_rows(in, rows, start));
+      naive_backward.push_back(reference::naive_backward_rows(in, rows, start));
+    }
+  }
+  template <class Results>
+  static void judge(const char* name, verify::Result kind, const Tensor& tensor,
+                    const std::vector<double>& actual, const Results& exact,
+                    const std::vector<Results>& naive, std::vector<double> Results::*member) {
+    std::vector<std::vector<double>> all;
+    for (const Results& one : naive) all.push_back(one.*member);
+    expect_within(name, kind, tensor, actual, exact.*member, all);
+  }
+  void judge_output(const char* name, verify::Result kind, const Tensor& tensor,
+                    std::vector<double> reference::Outputs::*member) const {
+    judge(name, kind, tensor, dense(tensor), forward, naive_forward, member);
+  }
+  void judge_gradient(const char* name, const Tensor& tensor, const std::vector<double>& actual,
+                      std::vector<double> reference::Gradients::*member) const {
+    judge(name, verify::Result::kGradient, tensor, actual, backward, naive_backward, member);
+  }
+  reference::Outputs forward;
+  reference::Gradients backward;
+  std::vector<reference::Outputs> naive_forward;
+  std::vector<reference::Gradients> naive_backward;
+};
+
 // Three sets of keys, of which some rows see one, two or none: forward, merge, and the backward of
 // each set with the merged output. The last one also has the gradient of the sink.
-void expect_whole(const std::string& line, const std::string& isa) {
-  const verify::Case c = verify::case_from_text(line);
-  const CaseMemory memory(c);
+void expect_whole(const verify::Case& c, const CaseMemory& memory, const Exact& exact,
+                  const std::string& isa) {
   const BackwardTensors& whole = memory.tensors();
-  const DType real = testing::SmallAttention::real(c.dtype);
   const int64_t cuts[] = {0, c.kv_length / 3, c.kv_length / 3 * 2 + 1, c.kv_length};
   AttentionOptions options;
   options.mask = mask_from_text(c.mask);
-  options.query_offset = c.query_offset;
   options.plan.isa = isa;
-  std::vector<Part> parts;
   std::vector<PartialResult> results;
+  std::vector<Part> parts;
+  parts.reserve(3);  // results point into them
   for (int i = 0; i < 3; ++i) {
-    parts.emplace_back(real, c.batch, c.query_heads, c.query_length, c.value_dim);
+    const Part& part = parts.emplace_back(testing::SmallAttention::real(c.dtype), c.batch,
+                                          c.query_heads, c.query_length, c.value_dim);
+    results.push_back(part.result());
     ForwardTensors t = memory.forward_tensors();
     t.key = keys_of(whole.key, cuts[i], cuts[i + 1]);
     t.value = keys_of(whole.value, cuts[i], cuts[i + 1]);
-    t.output = parts.back().output.tensor;
-    t.logsumexp = parts.back().logsumexp.tensor;
+    t.output = results.back().output;
+    t.logsumexp = results.back().logsumexp;
     t.sink = {};
     options.key_offset = cuts[i];
     attention(t, options);
-    results.push_back(parts.back().result());
   }
   merge(results, whole.output, whole.logsumexp, whole.sink);
 
-  std::vector<double> grad_query(dense(whole.query).size());
+  std::vector<double> grad_query(exact.backward.query.size());
   for (int i = 0; i < 3; ++i) {
     BackwardTensors t = whole;
     for (Tensor BackwardTensors::*tensor :
@@ -214,48 +253,31 @@ void expect_whole(const std::string& line, const std::string& isa) {
     for (size_t n = 0; n < part.size(); ++n) grad_query[n] += part[n];
   }
 
-  const reference::Inputs in = memory.reference_inputs();
-  const auto rows = reference::all_rows(in.query);
-  const reference::Outputs exact = reference::forward(in);
-  const reference::Gradients exact_grad = reference::backward(in);
-  const auto judge = [&]<class Results>(const char* name, verify::Result kind, const Tensor& tensor,
-                                        const std::vector<double>& actual, const Results& reference,
-                                        const auto& naive_of,
-                                        std::vector<double> Results::*member) {
-    std::vector<std::vector<double>> naive;
-    for (const double start : reference::kNaiveStarts)
-      naive.push_back(naive_of(in, rows, start).*member);
-    expect_within(name, kind, tensor, actual, reference.*member, naive);
-  };
-  const auto judge_gradient = [&](const char* name, const Tensor& tensor,
-                                  const std::vector<double>& actual,
-                                  std::vector<double> reference::Gradients::*member) {
-    judge(name, verify::Result::kGradient, tensor, actual, exact_grad,
-          reference::naive_backward_rows, member);
-  };
-  judge("output", verify::Result::kOutput, whole.output, dense(whole.output), exact,
-        reference::naive_forward_rows, &reference::Outputs::output);
-  judge("logsumexp", verify::Result::kLogsumexp, whole.logsumexp, dense(whole.logsumexp), exact,
-        reference::naive_forward_rows, &reference::Outputs::logsumexp);
-  judge_gradient("grad_query", whole.grad_query, grad_query, &reference::Gradients::query);
-  judge_gradient("grad_key", whole.grad_key, dense(whole.grad_key), &reference::Gradients::key);
-  judge_gradient("grad_value", whole.grad_value, dense(whole.grad_value),
-                 &reference::Gradients::value);
-  judge_gradient("grad_sink", whole.grad_sink, dense(whole.grad_sink), &reference::Gradients::sink);
+  using reference::Gradients;
+  exact.judge_output("output", verify::Result::kOutput, whole.output, &reference::Outputs::output);
+  exact.judge_output("logsumexp", verify::Result::kLogsumexp, whole.logsumexp,
+                     &reference::Outputs::logsumexp);
+  exact.judge_gradient("grad_query", whole.grad_query, grad_query, &Gradients::query);
+  exact.judge_gradient("grad_key", whole.grad_key, dense(whole.grad_key), &Gradients::key);
+  exact.judge_gradient("grad_value", whole.grad_value, dense(whole.grad_value), &Gradients::value);
+  exact.judge_gradient("grad_sink", whole.grad_sink, dense(whole.grad_sink), &Gradients::sink);
 }
 
 TEST(Merge, ForwardAndBackwardOfPartsAreTheWhole) {
-  for (const std::string& isa : available_isas())
-    for (const char* dtype : {"fp32", "bf16", "fp16", "fp64"})
-      for (const char* output : {"", " wideoutput=1"}) {
-        const std::string line =
-            "b=2 hq=4 hkv=2 n=70 m=150 d=24 e=40 mask=\"q - k <= 70 and k <= q + 60\" sink=normal "
-            "dlse=1 "
-            "seed=5 dtype=" +
-            std::string(dtype) + output;
+  for (const std::string dtype : {"fp32", "bf16", "fp16", "fp64"})
+    for (const std::string output : {"", " wideoutput=1"}) {
+      const std::string line =
+          "b=2 hq=4 hkv=2 n=40 m=90 d=24 e=40 mask=\"q - k <= 20 and k <= q + 60\" sink=normal "
+          "dlse=1 seed=5 dtype=" +
+          dtype + output;
+      const verify::Case c = verify::case_from_text(line);
+      const CaseMemory memory(c);
+      const Exact exact(memory);
+      for (const std::string& isa : available_isas()) {
         SCOPED_TRACE(isa + " " + line);
-        expect_whole(line, isa);
+        expect_whole(c, memory, exact, isa);
       }
+    }
 }
 
 void expect_error(const std::vector<PartialResult>& parts, const Tensor& output,

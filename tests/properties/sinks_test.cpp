@@ -35,11 +35,10 @@ TEST(Sinks, WithinTheErrorOfNaive) {
   for (const std::string dtype : kDTypes) {
     for (const char* kind : {"normal", "large", "small", "minusinf", "mixed"}) {
       for (const char* shape :
-           {"b=2 hq=6 hkv=2 n=70 m=45 d=24 e=40 mask=causal dlse=1",
-            "hq=3 hkv=3 n=37 m=64 d=16 e=16 mask=window:9,2 bias=hk biasinf=0.2",
-            "hq=4 hkv=1 n=20 m=50 d=8 e=8 score=softcap:cap=5 values=large",
-            "b=2 hq=6 hkv=2 n=3 m=50 d=24 e=40 mask=causal dlse=1",
-            "hq=4 hkv=2 n=2 m=2200 d=16 e=8 values=growing"}) {
+           {"hq=6 hkv=3 n=40 m=25 d=24 e=40 mask=causal dlse=1",
+            "hq=3 hkv=3 n=20 m=34 d=16 e=16 mask=window:9,2 bias=hk biasinf=0.2",
+            "b=2 hq=6 hkv=2 n=3 m=30 d=24 e=40 mask=causal score=softcap:cap=5 dlse=1",
+            "hq=3 hkv=1 n=1 m=1100 d=8 e=8 values=growing"}) {
         const std::string line = shape + dtype + " sink=" + kind;
         verify::Experiment experiment(verify::case_from_text(line));
         for (const std::string& isa : available_isas())
@@ -84,8 +83,8 @@ TEST(Sinks, ARowThatSeesNothingHasTheSinkForLse) {
 TEST(Sinks, FarBelowEveryScoreAreNone) {
   for (const std::string& isa : available_isas()) {
     for (const std::string dtype : kDTypes) {
-      for (const char* lengths : {" n=70 m=90", " n=90 m=70", " n=2 m=1100"}) {
-        const std::string line = "b=2 hq=2 hkv=1 d=24 e=40 mask=causal dlse=1" + dtype + lengths;
+      for (const char* lengths : {" n=40 m=50", " n=50 m=40", " n=2 m=1100"}) {
+        const std::string line = "hq=2 hkv=1 d=24 e=40 mask=causal dlse=1" + dtype + lengths;
         AttentionData none(line), with(line + " sink=normal");
         none.run(isa);
         for (const double value : {-kInfinity, -1e6, -1e30}) {
@@ -110,7 +109,7 @@ TEST(Sinks, FarAboveEveryScoreTakeAll) {
     for (const std::string dtype : kDTypes) {
       for (const char* lengths : {" n=40 m=50", " n=2 m=1100"}) {
         AttentionData x("hq=2 hkv=1 d=24 e=40 mask=causal sink=normal" + dtype + lengths);
-        for (const double value : {1e4, 1e6, 3e6, 1e30, 3e38}) {
+        for (const double value : {1e4, 1e6, 3e6, 3e38}) {
           SCOPED_TRACE(isa + dtype + lengths + " sink " + std::to_string(value));
           set_all(x.sink, value);
           x.run(isa);
@@ -128,8 +127,8 @@ TEST(Sinks, NaNReachesExactlyItsHead) {
   for (const std::string& isa : available_isas()) {
     for (const std::string dtype : kDTypes) {
       for (const double value : {kNaN, kInfinity}) {
-        for (const char* lengths : {" n=70 m=90", " n=2 m=1100"}) {
-          const std::string line = "hq=4 hkv=2 d=24 e=40 sink=normal" + dtype + lengths;
+        for (const char* lengths : {" n=30 m=40", " n=2 m=1100"}) {
+          const std::string line = "hq=4 hkv=2 d=8 e=8 sink=normal" + dtype + lengths;
           SCOPED_TRACE(isa + line);
           AttentionData clean(line), nans(line);
           nans.sink.set(0, 1, 0, 0, value);
