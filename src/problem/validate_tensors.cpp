@@ -61,6 +61,8 @@ class ArgumentChecker {
     check(name, tensor, access, problem_.dtype, {batch(), query_heads(), queries(), head_dim()});
   }
   void output(const Tensor& tensor, Access access) {
+    // float64 results are what they are asked for: none of less precision.
+    if (problem_.dtype == DType::kFloat64) return output_like("output", tensor, access);
     require_dtype_or_fp32("output", tensor);
     check("output", tensor, access, tensor.dtype, {batch(), query_heads(), queries(), value_dim()});
   }
@@ -145,10 +147,9 @@ class ArgumentChecker {
 
  private:
   void require_dtype_or_fp32(const char* name, const Tensor& tensor) const {
-    const bool is_half = problem_.dtype == DType::kBFloat16 || problem_.dtype == DType::kFloat16;
-    if (tensor.dtype == problem_.dtype || (is_half && tensor.dtype == DType::kFloat32)) return;
-    reject_part(name, ".dtype", dtype_text(tensor.dtype),
-                dtype_name(problem_.dtype) + std::string(is_half ? " or fp32" : ""));
+    if (tensor.dtype == DType::kFloat32 || tensor.dtype == problem_.dtype) return;
+    const std::string also = problem_.dtype == DType::kFloat32 ? "" : " or fp32";
+    reject_part(name, ".dtype", dtype_text(tensor.dtype), dtype_name(problem_.dtype) + also);
   }
   void require_sink(const char* argument) const {
     if (problem_.has_sink) return;
