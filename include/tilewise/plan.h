@@ -30,8 +30,10 @@ class Schedule;
 // Shapes; B, N, M = batch, query_length, kv_length of the schedule:
 //   query [B, query_heads, N, head_dim]   key [B, kv_heads, M, head_dim]   value [B, kv_heads, M,
 //   value_dim] bias [B or 1, query_heads or 1, N or 1, M], of the problem's dtype or float32;
-//   absent unless has_bias output [B, query_heads, N, value_dim] logsumexp [B, query_heads, N, 1],
-//   float32 (float64 in a float64 problem), natural logarithm;
+//   absent unless has_bias
+//   output [B, query_heads, N, value_dim], of the problem's dtype or, where that has 16 bits,
+//   float32
+//   logsumexp [B, query_heads, N, 1], float32 (float64 in a float64 problem), natural logarithm;
 //     optional in forward (data == nullptr)
 // A row that sees no key has output 0 and logsumexp -infinity, or the sink.
 //   sink: [1, query_heads, 1, 1], float32 (float64 in a float64 problem); absent unless has_sink.

@@ -6,6 +6,7 @@
 #include "tilewise/error.h"
 #include "tilewise/executor.h"
 #include "tilewise/expr.h"
+#include "tilewise/merge.h"
 #include "tilewise/plan.h"
 #include "tilewise/problem.h"
 #include "tilewise/rules.h"

@@ -173,6 +173,20 @@ typedef struct tilewise_backward_tensors {
   const uint64_t* dropout_seed;
 } tilewise_backward_tensors;
 
+/* See merge.h. */
+typedef struct tilewise_partial_result {
+  size_t struct_size;
+  const tilewise_tensor *output, *logsumexp;
+} tilewise_partial_result;
+
+typedef struct tilewise_merge_tensors {
+  size_t struct_size;
+  const tilewise_partial_result* const* parts;
+  size_t part_count;
+  const tilewise_tensor *output, *logsumexp; /* logsumexp is optional */
+  const tilewise_tensor* sink;               /* NULL: none */
+} tilewise_merge_tensors;
+
 typedef struct tilewise_attention_options {
   size_t struct_size;
   const char* mask; /* as in tilewise_problem */
@@ -244,6 +258,8 @@ TILEWISE_API tilewise_status tilewise_attention(const tilewise_forward_tensors* 
                                                 const tilewise_attention_options* options);
 TILEWISE_API tilewise_status tilewise_attention_backward(const tilewise_backward_tensors* tensors,
                                                          const tilewise_attention_options* options);
+/* threads 0: as many as the process may use. */
+TILEWISE_API tilewise_status tilewise_merge(const tilewise_merge_tensors* tensors, int32_t threads);
 
 #ifdef __cplusplus
 }

@@ -429,4 +429,21 @@ tilewise_status tilewise_attention_backward(const tilewise_backward_tensors* ten
   });
 }
 
+tilewise_status tilewise_merge(const tilewise_merge_tensors* tensors, int32_t threads) {
+  return guarded([&] {
+    constexpr const char* operation = "tilewise_merge";
+    const tilewise_merge_tensors t = known_part(tensors, operation, "tensors");
+    std::vector<tilewise::PartialResult> parts;
+    for_each_struct(t.parts, t.part_count, operation, "parts",
+                    [&](const tilewise_partial_result& part, const std::string& name) {
+                      const std::string output = name + ".output", lse = name + ".logsumexp";
+                      parts.push_back({to_tensor(part.output, operation, output.c_str()),
+                                       to_tensor(part.logsumexp, operation, lse.c_str())});
+                    });
+    tilewise::merge(parts, to_tensor(t.output, operation, "output"),
+                    to_tensor(t.logsumexp, operation, "logsumexp"),
+                    to_tensor(t.sink, operation, "sink"), {threads, nullptr});
+  });
+}
+
 }  // extern "C"

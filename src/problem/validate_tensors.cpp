@@ -5,6 +5,7 @@
 #include "problem/memory_overlap.h"
 #include "problem/ragged.h"
 #include "problem/reject.h"
+#include "problem/validate.h"
 
 namespace tilewise {
 namespace {
@@ -62,6 +63,12 @@ class ArgumentChecker {
   void query_like(const char* name, const Tensor& tensor, Access access) {
     check(name, tensor, access, problem_.dtype, {batch(), query_heads(), queries(), head_dim()});
   }
+  void output(const Tensor& tensor, Access access) {
+    // float64 results are what they are asked for: none of less precision.
+    if (problem_.dtype == DType::kFloat64) return output_like("output", tensor, access);
+    require_dtype_or_fp32("output", tensor);
+    check("output", tensor, access, tensor.dtype, {batch(), query_heads(), queries(), value_dim()});
+  }
   void output_like(const char* name, const Tensor& tensor, Access access) {
     check(name, tensor, access, problem_.dtype, {batch(), query_heads(), queries(), value_dim()});
   }
@@ -81,10 +88,7 @@ class ArgumentChecker {
       reject(operation_, "bias.data", "given", "null, as the problem has no bias",
              "set problem.has_bias");
     }
-    if (tensor.dtype != DType::kFloat32 && tensor.dtype != problem_.dtype) {
-      const std::string also = problem_.dtype == DType::kFloat32 ? "" : " or fp32";
-      reject_part("bias", ".dtype", dtype_text(tensor.dtype), dtype_name(problem_.dtype) + also);
-    }
+    require_dtype_or_fp32("bias", tensor);
     Axis rows = queries(), columns = keys();
     if (is_ragged(step_)) {
       rows = {longest_sequence(step_.query_starts), "the longest sequence", false, true};
@@ -147,7 +151,23 @@ class ArgumentChecker {
     }
   }
 
+  // In any precision up to that of the parts.
+  void merged_output(const Tensor& tensor) {
+    const bool is_wide = problem_.dtype == DType::kFloat64;
+    if (!is_known(tensor.dtype) || (tensor.dtype == DType::kFloat64) != is_wide) {
+      reject_part("output", ".dtype", dtype_text(tensor.dtype),
+                  is_wide ? "fp64, as the parts" : "fp32, bf16 or fp16");
+    }
+    check("output", tensor, Access::kWritten, tensor.dtype,
+          {batch(), query_heads(), queries(), value_dim()});
+  }
+
  private:
+  void require_dtype_or_fp32(const char* name, const Tensor& tensor) const {
+    if (tensor.dtype == DType::kFloat32 || tensor.dtype == problem_.dtype) return;
+    const std::string also = problem_.dtype == DType::kFloat32 ? "" : " or fp32";
+    reject_part(name, ".dtype", dtype_text(tensor.dtype), dtype_name(problem_.dtype) + also);
+  }
   void require_sink(const char* argument) const {
     if (problem_.has_sink) return;
     reject(operation_, argument, "given", "null, as the problem has no sink",
@@ -233,7 +253,7 @@ void validate_forward(const Problem& problem, const Step& step, const ForwardTen
   checker.bias(tensors.bias);
   checker.dropout_seed(tensors.dropout_seed);
   checker.sink(tensors.sink);
-  checker.output_like("output", tensors.output, Access::kWritten);
+  checker.output(tensors.output, Access::kWritten);
   checker.row_numbers("logsumexp", tensors.logsumexp, Access::kWritten, Presence::kOptional);
   checker.check_overlaps();
 }
@@ -247,7 +267,7 @@ void validate_backward(const Problem& problem, const Step& step, const BackwardT
   checker.bias(tensors.bias);
   checker.dropout_seed(tensors.dropout_seed);
   checker.sink(tensors.sink);
-  checker.output_like("output", tensors.output, Access::kRead);
+  checker.output(tensors.output, Access::kRead);
   checker.row_numbers("logsumexp", tensors.logsumexp, Access::kRead, Presence::kRequired);
   checker.output_like("grad_output", tensors.grad_output, Access::kRead);
   checker.row_numbers("grad_logsumexp", tensors.grad_logsumexp, Access::kRead, Presence::kOptional);
@@ -257,6 +277,41 @@ void validate_backward(const Problem& problem, const Step& step, const BackwardT
   checker.grad_bias(tensors.grad_bias, tensors.bias);
   checker.grad_sink(tensors.grad_sink);
   checker.check_overlaps();
+}
+
+void validate_merge(const std::vector<PartialResult>& parts, const Tensor& output,
+                    const Tensor& logsumexp, const Tensor& sink, const char* operation) {
+  if (parts.empty()) reject(operation, "parts", "empty", "at least one");
+  const Tensor& first = parts.front().output;
+  if (first.dtype != DType::kFloat32 && first.dtype != DType::kFloat64)
+    reject(operation, "parts[0].output.dtype", dtype_text(first.dtype), "fp32 or fp64",
+           "a forward of less precision may write an fp32 output");
+  constexpr int64_t kLeast[] = {0, 1, 0, 1};
+  constexpr int64_t kMost[] = {kMaxExtent, kMaxExtent, kMaxExtent, kMaxHeadDim};
+  for (int axis = 0; axis < 4; ++axis) {
+    const std::string name = "parts[0].output.shape[" + std::to_string(axis) + "]";
+    require_between(operation, name.c_str(), first.shape[axis], kLeast[axis], kMost[axis]);
+  }
+  Problem problem;
+  problem.query_heads = first.shape[1];
+  problem.value_dim = first.shape[3];
+  problem.dtype = first.dtype;
+  problem.has_sink = sink.data != nullptr;
+  Step step;
+  step.batch = first.shape[0];
+  step.query_length = first.shape[2];
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const std::string name = "parts[" + std::to_string(i) + "].";
+    const std::string output_name = name + "output", logsumexp_name = name + "logsumexp";
+    ArgumentChecker checker(operation, problem, step);
+    checker.output_like(output_name.c_str(), parts[i].output, Access::kRead);
+    checker.row_numbers(logsumexp_name.c_str(), parts[i].logsumexp, Access::kRead,
+                        Presence::kRequired);
+    checker.sink(sink);
+    checker.merged_output(output);
+    checker.row_numbers("logsumexp", logsumexp, Access::kWritten, Presence::kOptional);
+    checker.check_overlaps();
+  }
 }
 
 void validate_apart(const void* data, size_t bytes, const ForwardTensors& tensors,

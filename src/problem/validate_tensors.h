@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstddef>
+#include <vector>
 
+#include "tilewise/merge.h"
 #include "tilewise/plan.h"
 
 namespace tilewise {
@@ -14,6 +16,10 @@ void validate_forward(const Problem& problem, const Step& step, const ForwardTen
                       const char* operation = "forward");
 void validate_backward(const Problem& problem, const Step& step, const BackwardTensors& tensors,
                        const char* operation = "backward");
+
+// The tensors of merge().
+void validate_merge(const std::vector<PartialResult>& parts, const Tensor& output,
+                    const Tensor& logsumexp, const Tensor& sink, const char* operation = "merge");
 
 // The workspace [data, data + bytes) overlaps no tensor.
 void validate_apart(const void* data, size_t bytes, const ForwardTensors& tensors,

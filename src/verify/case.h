@@ -60,6 +60,7 @@ struct Case {
   bool has_grad_logsumexp = false;
   double dropout = 0;  // its seed is derived from that of the case
   bool same_bits_as_prefill = false;
+  bool has_wide_output = false;  // o in fp32 whatever the dtype
   bool is_packed =
       false;  // q, k, v in one tensor [b, s, hq + 2 hkv, d], and so are their gradients
   Layout query, key, value, output, gradient;

@@ -133,7 +133,8 @@ CaseMemory::CaseMemory(const Case& c)
     t.tables.push_back({table.name, add_table(table.name, inputs_)});
     t.grad_tables.push_back({table.name, add_table("grad_" + table.name, outputs_)});
   }
-  t.output = add("output", outputs_, c.dtype, c.output, b, c.query_heads, n, c.value_dim);
+  t.output = add("output", outputs_, c.has_wide_output ? wide(c.dtype) : c.dtype, c.output, b,
+                 c.query_heads, n, c.value_dim);
   t.logsumexp = add("logsumexp", outputs_, wide(c.dtype), {}, b, c.query_heads, n, 1);
   t.dropout_seed = dropout_seed();
   fill();

@@ -112,7 +112,13 @@ struct Experiment::State {
     add_gradient("grad_key", t.grad_key, &Gradients::key);
     add_gradient("grad_value", t.grad_value, &Gradients::value);
     if (t.bias.data != nullptr) add_gradient("grad_bias", t.grad_bias, &Gradients::bias);
-    if (t.sink.data != nullptr) add_gradient("grad_sink", t.grad_sink, &Gradients::sink);
+    if (t.sink.data != nullptr) {
+      add_gradient("grad_sink", t.grad_sink, &Gradients::sink);
+      Deviation& naive_sink = backward_results.back().naive;
+      for (const Gradients& one : naive_grad)
+        naive_sink =
+            with_terms(naive_sink, one.sink_of_rows, grad.sink_of_rows, c.batch, c.query_heads);
+    }
     for (size_t i = 0; i < t.grad_tables.size(); ++i) {
       struct One {
         std::vector<double> values;

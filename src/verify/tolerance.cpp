@@ -95,6 +95,26 @@ Bound bound(Result result, DType dtype, const Deviation& naive, double largest_l
           is_logsumexp ? std::numeric_limits<double>::infinity() : rms};
 }
 
+Deviation with_terms(const Deviation& result, const std::vector<double>& terms,
+                     const std::vector<double>& reference, int64_t batch, int64_t sums) {
+  Deviation raised = result;
+  const auto rows = static_cast<int64_t>(terms.size()) / std::max<int64_t>(batch * sums, 1);
+  double all_squares = 0;
+  for (int64_t n = 0; n < sums; ++n) {
+    double squares = 0;
+    for (int64_t b = 0; b < batch; ++b)
+      for (int64_t r = 0; r < rows; ++r) {
+        const auto at = static_cast<size_t>((b * sums + n) * rows + r);
+        const double error = terms[at] - reference[at];
+        if (std::isfinite(error)) squares += error * error;
+      }
+    raised.max = std::max(raised.max, std::sqrt(squares));
+    all_squares += squares;
+  }
+  raised.rms = std::max(raised.rms, std::sqrt(all_squares / static_cast<double>(sums)));
+  return raised;
+}
+
 Deviation worse_of(const Deviation& a, const Deviation& b) {
   Deviation result = a.max >= b.max ? a : b;
   result.rms = std::max(a.rms, b.rms);

@@ -236,6 +236,85 @@ TEST(CInterface, MasksAndScoresWithTheirData) {
                "tilewise_schedule_create: tables[0].name is NULL, expected a name");
 }
 
+TEST(CInterface, SinkAndItsGradient) {
+  CSetup s;
+  std::vector<float> sink = {0.5F, -2}, d_sink(2), cpp_d_sink(2);
+  tilewise_tensor t_sink = view(sink.data(), 2, 1, 1), t_d_sink = view(d_sink.data(), 2, 1, 1);
+  s.problem.has_sink = 1;
+  s.forward.sink = s.backward.sink = &t_sink;
+  s.backward.grad_sink = &t_d_sink;
+  s.make();
+  ASSERT_EQ(tilewise_forward(s.plan, s.schedule, &s.forward, s.workspace), TILEWISE_OK)
+      << tilewise_last_error();
+  ASSERT_EQ(tilewise_backward(s.plan, s.schedule, &s.backward, s.workspace), TILEWISE_OK)
+      << tilewise_last_error();
+  EXPECT_NE(d_sink[0], 0);
+  EXPECT_NE(d_sink[0], d_sink[1]);
+
+  CSetup one_call;  // which has a sink because one is given
+  t_d_sink.data = cpp_d_sink.data();
+  one_call.forward.sink = one_call.backward.sink = &t_sink;
+  one_call.backward.grad_sink = &t_d_sink;
+  tilewise_attention_options o = sized<tilewise_attention_options>();
+  o.mask = "causal";
+  ASSERT_EQ(tilewise_attention(&one_call.forward, &o), TILEWISE_OK) << tilewise_last_error();
+  ASSERT_EQ(tilewise_attention_backward(&one_call.backward, &o), TILEWISE_OK)
+      << tilewise_last_error();
+  EXPECT_EQ(s.o, one_call.o);
+  EXPECT_EQ(d_sink, cpp_d_sink);
+
+  s.forward.sink = nullptr;
+  EXPECT_EQ(tilewise_forward(s.plan, s.schedule, &s.forward, s.workspace),
+            TILEWISE_INVALID_ARGUMENT);
+  EXPECT_STREQ(tilewise_last_error(),
+               "forward: sink.data is null, expected [1, query_heads, 1, 1], as the problem has a "
+               "sink");
+}
+
+// Keys of the first and the second half, of which causal queries see parts.
+TEST(CInterface, MergesPartsOfTheKeys) {
+  CSetup whole, half[2];
+  std::vector<float> sink = {0.5F, -2};
+  tilewise_tensor t_sink = view(sink.data(), 2, 1, 1);
+  tilewise_attention_options o = sized<tilewise_attention_options>();
+  o.mask = "causal-top-left";
+  whole.forward.sink = &t_sink;
+  ASSERT_EQ(tilewise_attention(&whole.forward, &o), TILEWISE_OK) << tilewise_last_error();
+  tilewise_partial_result part[2];
+  const tilewise_partial_result* parts[] = {&part[0], &part[1]};
+  for (int i = 0; i < 2; ++i) {
+    o.key_offset = i * CSetup::kLength / 2;
+    for (tilewise_tensor* keys : {&half[i].tk, &half[i].tv}) {
+      keys->shape[2] /= 2;
+      keys->data = static_cast<float*>(keys->data) + o.key_offset * CSetup::kDim;
+    }
+    ASSERT_EQ(tilewise_attention(&half[i].forward, &o), TILEWISE_OK) << tilewise_last_error();
+    part[i] = sized<tilewise_partial_result>();
+    part[i].output = &half[i].to;
+    part[i].logsumexp = &half[i].tl;
+  }
+  CSetup merged;
+  tilewise_merge_tensors t = sized<tilewise_merge_tensors>();
+  t.parts = parts;
+  t.part_count = 2;
+  t.output = &merged.to;
+  t.logsumexp = &merged.tl;
+  t.sink = &t_sink;
+  ASSERT_EQ(tilewise_merge(&t, 2), TILEWISE_OK) << tilewise_last_error();
+  for (size_t i = 0; i < merged.o.size(); ++i) ASSERT_NEAR(merged.o[i], whole.o[i], 1e-6);
+  for (size_t i = 0; i < merged.lse.size(); ++i) ASSERT_NEAR(merged.lse[i], whole.lse[i], 1e-6);
+
+  t.part_count = 0;
+  EXPECT_EQ(tilewise_merge(&t, 0), TILEWISE_INVALID_ARGUMENT);
+  EXPECT_STREQ(tilewise_last_error(), "merge: parts is empty, expected at least one");
+  t.part_count = 2;
+  parts[1] = nullptr;
+  EXPECT_EQ(tilewise_merge(&t, 0), TILEWISE_INVALID_ARGUMENT);
+  EXPECT_STREQ(tilewise_last_error(), "tilewise_merge: parts[1] is NULL, expected a pointer");
+  EXPECT_EQ(tilewise_merge(nullptr, 0), TILEWISE_INVALID_ARGUMENT);
+  EXPECT_STREQ(tilewise_last_error(), "tilewise_merge: tensors is NULL, expected a pointer");
+}
+
 TEST(CInterface, NullIsAnErrorWithTheArgumentsName) {
   CSetup s;
   EXPECT_EQ(tilewise_plan_create(nullptr, nullptr, &s.plan), TILEWISE_INVALID_ARGUMENT);

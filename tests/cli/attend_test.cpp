@@ -225,6 +225,63 @@ TEST_F(AttendTest, AgreesOnTheGptLayer) {
   }
 }
 
+// A sink is one more key whose value is 0: here the last one, whose score comes from the bias.
+TEST_F(AttendTest, SinkIsAKeyWhoseValueIsZero) {
+  Random random(3);
+  const auto draw = [&](const std::vector<int64_t>& shape) {
+    return normal_array(DType::kFloat64, shape, random);
+  };
+  const io::Array q = draw({1, 2, 5, 8}), k = draw({1, 2, 6, 8}), v = draw({1, 2, 6, 8}),
+                  grad_o = draw({1, 2, 5, 8}), sink = draw({2});
+  const auto longer = [](const io::Array& keys) {
+    io::Array result(DType::kFloat64, {1, 2, 7, 8});
+    for (int64_t h = 0; h < 2; ++h)
+      for (int64_t i = 0; i < 7 * 8; ++i)
+        store_element(result.data(), DType::kFloat64, h * 7 * 8 + i,
+                      i < 6 * 8 ? load_element(keys.data(), DType::kFloat64, h * 6 * 8 + i) : 0);
+    return result;
+  };
+  io::Array bias(DType::kFloat64, {1, 2, 1, 7});
+  for (int64_t i = 0; i < 14; ++i)
+    store_element(bias.data(), DType::kFloat64, i,
+                  i % 7 == 6 ? load_element(sink.data(), DType::kFloat64, i / 7) : 0);
+  const io::Array longer_k = longer(k), longer_v = longer(v);
+  io::write_safetensors(
+      input_, {{"q", &q}, {"k", &longer_k}, {"v", &longer_v}, {"bias", &bias}, {"do", &grad_o}});
+  ASSERT_EQ(run_tilewise({"attend", "--input", input_, "--output", output_}).exit_code, 0);
+  const std::vector<double> o = numbers(load("o")), lse = numbers(load("lse")),
+                            dq = numbers(load("dq")), dbias = numbers(load("dbias"));
+
+  io::write_safetensors(input_,
+                        {{"q", &q}, {"k", &k}, {"v", &v}, {"sinks", &sink}, {"do", &grad_o}});
+  const Outcome outcome =
+      run_tilewise({"attend", "--input", input_, "--output", output_, "--sink", "sinks"});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  expect_close(numbers(load("o")), o, 1e-12, "o");
+  expect_close(numbers(load("lse")), lse, 1e-6, "lse");
+  expect_close(numbers(load("dq")), dq, 1e-12, "dq");
+  EXPECT_EQ(load("dsink").shape(), std::vector<int64_t>{2});
+  expect_close(numbers(load("dsink")), {dbias[6], dbias[13]}, 1e-12, "dsink");
+}
+
+TEST_F(AttendTest, RefusesBadSinksAndDropout) {
+  Random random(9);
+  const io::Array x = normal_array(DType::kFloat32, {1, 2, 3, 8}, random),
+                  sink = normal_array(DType::kFloat32, {3}, random);
+  io::write_safetensors(input_, {{"q", &x}, {"k", &x}, {"v", &x}, {"sinks", &sink}});
+  const auto expect_error = [&](const std::vector<std::string>& options, const std::string& text) {
+    std::vector<std::string> arguments = {"attend", "--input", input_, "--output", output_};
+    arguments.insert(arguments.end(), options.begin(), options.end());
+    const Outcome outcome = run_tilewise(arguments);
+    EXPECT_EQ(outcome.exit_code, 2);
+    EXPECT_NE(outcome.err.find(text), std::string::npos) << outcome.err;
+  };
+  expect_error({"--sink", "sinks"}, "shape of tensor \"sinks\" is [3], expected [2]");
+  expect_error({"--sink", "other"}, "tensor \"other\" is missing, expected that of --sink");
+  expect_error({"--dropout", "often"}, "--dropout");
+  expect_error({"--seed", "1"}, "--seed requires --dropout");
+}
+
 TEST_F(AttendTest, MayReplaceItsInput) {
   Random random(9);
   const io::Array x = normal_array(DType::kFloat32, {1, 1, 3, 8}, random);

@@ -97,6 +97,16 @@ TEST(Bench, EveryImplementationRuns) {
   }
 }
 
+TEST(Bench, WithSinks) {
+  for (const std::string impl : {"tilewise", "standard", "megatron", "reference"}) {
+    SCOPED_TRACE(impl);
+    const Json result = bench_small({"--impl", impl, "--sink", "--pass", "both"});
+    EXPECT_EQ(result["sink"], true);
+    EXPECT_EQ(result["dropout"], 0);
+    expect_within_bound(result, "both");
+  }
+}
+
 TEST(Bench, ForcedInstructionSetIsUsed) {
   const Json result = bench_small({"--isa", "scalar"});
   EXPECT_EQ(result["isa"], "scalar");
@@ -152,7 +162,7 @@ TEST(Bench, PrintsATableForPeople) {
 TEST(Bench, RefusesWhatItDoesNotKnow) {
   for (const auto& [option, value] :
        {std::pair{"--impl", "fast"}, std::pair{"--pass", "sideways"}, std::pair{"--rounds", "0"},
-        std::pair{"--isa", "mmx"}, std::pair{"--dtype", "int8"}}) {
+        std::pair{"--isa", "mmx"}, std::pair{"--dtype", "int8"}, std::pair{"--dropout", "often"}}) {
     std::vector<std::string> arguments = kSmall;
     arguments.insert(arguments.begin(), "bench");
     arguments.insert(arguments.end(), {option, value});

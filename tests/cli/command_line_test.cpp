@@ -31,9 +31,9 @@ TEST(CommandLine, HelpListsCommandsAndExamples) {
 TEST(CommandLine, HelpOfAttendNamesEveryOptionAndTensor) {
   const Outcome outcome = run_tilewise({"attend", "--help"});
   EXPECT_EQ(outcome.exit_code, 0);
-  for (const char* text :
-       {"--input", "--output", "--mask", "--scale", "--dtype", "--isa", "--threads", "--json",
-        "bias", "dlse", "dbias in fp32", "[batch, heads, length]"}) {
+  for (const char* text : {"--input", "--output", "--mask", "--scale", "--dtype", "--isa",
+                           "--threads", "--json", "--sink", "--dropout", "--seed", "bias", "dlse",
+                           "dbias in fp32", "dsink", "[batch, heads, length]"}) {
     EXPECT_NE(outcome.out.find(text), std::string::npos) << text;
   }
 }
@@ -73,23 +73,12 @@ TEST(CommandLine, AttendPrintsItsJsonSchema) {
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_EQ(outcome.err, "");
   const auto json = nlohmann::json::parse(outcome.out);
-  const nlohmann::json expected = {{"schema", 1},
-                                   {"command", "attend"},
-                                   {"input", kLayer},
-                                   {"output", output},
-                                   {"batch", 1},
-                                   {"heads", 2},
-                                   {"kv_heads", 2},
-                                   {"length", 512},
-                                   {"kv_length", 512},
-                                   {"head_dim", 64},
-                                   {"value_dim", 64},
-                                   {"dtype", "fp32"},
-                                   {"bias", false},
-                                   {"scale", 0.125},
-                                   {"isa", "scalar"},
-                                   {"threads", 1},
-                                   {"mask", "window:100,0"}};
+  const nlohmann::json expected = {
+      {"schema", 1},      {"command", "attend"}, {"input", kLayer},       {"output", output},
+      {"batch", 1},       {"heads", 2},          {"kv_heads", 2},         {"length", 512},
+      {"kv_length", 512}, {"head_dim", 64},      {"value_dim", 64},       {"dtype", "fp32"},
+      {"bias", false},    {"sink", false},       {"dropout", 0},          {"scale", 0.125},
+      {"isa", "scalar"},  {"threads", 1},        {"mask", "window:100,0"}};
   for (const auto& [key, value] : expected.items()) EXPECT_EQ(json.at(key), value) << key;
   EXPECT_GT(json.at("workspace_bytes"), 0);
   for (const char* phase : {"read", "forward", "backward", "write"}) {

@@ -88,9 +88,16 @@ TEST(Explain, TextHasTilesAPictureWordsAndMemory) {
   const Outcome outcome = run_tilewise(
       {"explain", "--seq", "2048", "--head-dim", "64", "--mask", "causal", "--dtype", "bf16"});
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.out.find("sink"), std::string::npos);
   for (const char* text : {"mask causal", "\n          #/.", "words read", "FLOP", "workspace",
                            "packing", "empty (never visited)"})
     EXPECT_NE(outcome.out.find(text), std::string::npos) << text << " in\n" << outcome.out;
+}
+
+TEST(Explain, NamesTheSink) {
+  const Outcome outcome = run_tilewise({"explain", "--seq", "64", "--head-dim", "64", "--sink"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_NE(outcome.out.find("\nsink      one more score"), std::string::npos) << outcome.out;
 }
 
 TEST(Explain, InvalidProblemsAreRefused) {
@@ -101,6 +108,7 @@ TEST(Explain, InvalidProblemsAreRefused) {
            {"explain", "--seq", "-1", "--head-dim", "8"},
            {"explain", "--seq", "8", "--head-dim", "8", "--heads", "3", "--kv-heads", "2"},
            {"explain", "--seq", "8", "--head-dim", "8", "--pass", "sideways"},
+           {"explain", "--seq", "8", "--head-dim", "8", "--dropout", "often"},
            {"explain", "--seq", "99999999999999999999", "--head-dim", "8"},
            {"explain", "--seq", "8", "--head-dim", "8", "--mask", "window:1"}}) {
     const Outcome outcome = run_tilewise(arguments);

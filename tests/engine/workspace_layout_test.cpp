@@ -50,6 +50,7 @@ TEST(WorkspaceLayout, BackwardHoldsWhatTheKernelsAreTold) {
       backward_layout(testing::stub_kernel(), kShape, kBackward, {10, 3}, 0, 2, 4);
   EXPECT_EQ(layout.lse.bytes, 4 * 2 * 6 * 100);
   EXPECT_EQ(layout.delta.bytes, 4 * 2 * 6 * 100);
+  EXPECT_EQ(layout.grad_sink.bytes, 8 * 2 * 6);  // 100 rows are one item
   EXPECT_EQ(layout.accumulator.bytes, 4 * 3 * 2 * 100 * 24);
   EXPECT_EQ(layout.turn.bytes, 4 * 3 * 2 * 7);
   EXPECT_EQ(layout.bias_turn.bytes, 4 * 5);
@@ -65,10 +66,11 @@ TEST(WorkspaceLayout, BackwardHoldsWhatTheKernelsAreTold) {
 TEST(WorkspaceLayout, PartsAreAlignedAndDisjoint) {
   const BackwardLayout layout =
       backward_layout(testing::stub_kernel(), kShape, kBackward, {10, 3}, 0, 2, 8);
-  const WorkspacePart* parts[] = {
-      &layout.counter,    &layout.lse,         &layout.delta,          &layout.accumulator,
-      &layout.turn,       &layout.bias_turn,   &layout.careful,        &layout.table_sums,
-      &layout.table_turn, &layout.table_parts, &layout.table_elements, &layout.scratch};
+  const WorkspacePart* parts[] = {&layout.counter,    &layout.lse,         &layout.delta,
+                                  &layout.grad_sink,  &layout.accumulator, &layout.turn,
+                                  &layout.bias_turn,  &layout.careful,     &layout.table_sums,
+                                  &layout.table_turn, &layout.table_parts, &layout.table_elements,
+                                  &layout.scratch};
   int64_t end = 0;
   for (const WorkspacePart* part : parts) {
     EXPECT_EQ(part->offset % 64, 0);

@@ -10,12 +10,13 @@
 
 namespace tilewise::testing {
 
-// batch 2, 4 query heads over 2 kv heads, 6 queries, 5 keys, head_dim 8, value_dim 4, fp32, bias.
+// batch 2, 4 query heads over 2 kv heads, 6 queries, 5 keys, head_dim 8, value_dim 4, fp32, bias,
+// sink.
 struct ValidCall {
   Problem problem;
   PlanOptions options;
   Step step;
-  BackwardTensors tensors;  // forward uses the first six
+  BackwardTensors tensors;  // forward uses the first six and the sink
   // Every tensor lies in this arena, 4 KiB apart; tensor number i starts at byte 4096 * i.
   std::vector<std::byte> arena;
   std::byte* base = nullptr;
@@ -36,6 +37,7 @@ struct ValidCall {
     problem.head_dim = 8;
     problem.value_dim = 4;
     problem.has_bias = true;
+    problem.has_sink = true;
     options.threads = 1;
     step.batch = 2;
     step.query_length = 6;
@@ -55,7 +57,10 @@ struct ValidCall {
     tensors.grad_query = make(4, 6, 8);
     tensors.grad_key = make(2, 5, 8);
     tensors.grad_value = make(2, 5, 4);
+    tensors.sink = make(4, 1, 1);
     tensors.grad_bias = make(4, 6, 5);
+    tensors.grad_sink = make(4, 1, 1);
+    tensors.sink.shape[0] = tensors.grad_sink.shape[0] = 1;
   }
   ValidCall(const ValidCall&) = delete;
   ValidCall& operator=(const ValidCall&) = delete;
@@ -75,10 +80,14 @@ struct ValidCall {
       plan.backward(schedule, tensors, workspace);
     } else {
       plan.forward(schedule,
-                   {tensors.query, tensors.key, tensors.value, tensors.bias, tensors.output,
+                   {tensors.query,
+                    tensors.key,
+                    tensors.value,
+                    tensors.bias,
+                    tensors.output,
                     tensors.logsumexp,
                     {},
-                    {},
+                    tensors.sink,
                     tensors.dropout_seed},
                    workspace);
     }

@@ -55,13 +55,20 @@ TEST(ValidateTensors, OptionalTensors) {
   ValidCall call;
   call.tensors.grad_logsumexp = {};
   call.tensors.grad_bias = {};
+  call.tensors.grad_sink = {};
   accept_backward(call);
-  ForwardTensors forward = {call.tensors.query, call.tensors.key,    call.tensors.value,
-                            call.tensors.bias,  call.tensors.output, {}};
+  ForwardTensors forward = {call.tensors.query,
+                            call.tensors.key,
+                            call.tensors.value,
+                            call.tensors.bias,
+                            call.tensors.output,
+                            {},
+                            {},
+                            call.tensors.sink};
   EXPECT_NO_THROW(validate_forward(normalized(call.problem), call.step, forward));
 }
 
-TEST(ValidateTensors, BiasOfFloat32InABFloat16Problem) {
+TEST(ValidateTensors, BiasAndOutputOfFloat32InABFloat16Problem) {
   ValidCall call;
   call.problem.dtype = DType::kBFloat16;
   for (Tensor* tensor : {&call.tensors.query, &call.tensors.key, &call.tensors.value,
@@ -71,6 +78,8 @@ TEST(ValidateTensors, BiasOfFloat32InABFloat16Problem) {
   }
   accept_backward(call);
   call.tensors.bias.dtype = DType::kBFloat16;
+  accept_backward(call);
+  call.tensors.output.dtype = DType::kFloat32;  // and an output
   accept_backward(call);
 }
 

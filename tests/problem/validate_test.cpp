@@ -270,6 +270,39 @@ const InvalidCase kCases[] = {
     {Run::kForward, [](ValidCall& s) { s.tensors.logsumexp.data = element(s.tensors.bias, 1); },
      "forward: logsumexp is in the memory of bias, expected memory of its own; nothing is computed "
      "in place"},
+    {Run::kForward, [](ValidCall& s) { s.problem.has_sink = false; },
+     "forward: sink.data is given, expected null, as the problem has no sink; set "
+     "problem.has_sink"},
+    {Run::kForward, [](ValidCall& s) { s.tensors.sink = {}; },
+     "forward: sink.data is null, expected [1, query_heads, 1, 1], as the problem has a sink"},
+    {Run::kForward, [](ValidCall& s) { s.tensors.sink.dtype = DType::kBFloat16; },
+     "forward: sink.dtype is bf16, expected fp32"},
+    {Run::kForward, [](ValidCall& s) { s.tensors.sink.shape[0] = 2; },
+     "forward: sink.shape[0] is 2, expected 1 (shared by all batch entries)"},
+    {Run::kForward, [](ValidCall& s) { s.tensors.sink.shape[1] = 2; },
+     "forward: sink.shape[1] is 2, expected 4 (query_heads)"},
+    {Run::kForward, [](ValidCall& s) { s.tensors.sink.shape[2] = 6; },
+     "forward: sink.shape[2] is 6, expected 1 (one number per head)"},
+    {Run::kForward, [](ValidCall& s) { s.tensors.output.data = s.tensors.sink.data; },
+     "forward: output is in the memory of sink, expected memory of its own; nothing is computed "
+     "in place"},
+    {Run::kBackward, [](ValidCall& s) { s.problem.has_sink = false, s.tensors.sink = {}; },
+     "backward: grad_sink.data is given, expected null, as the problem has no sink; set "
+     "problem.has_sink"},
+    {Run::kBackward, [](ValidCall& s) { s.tensors.grad_sink.dtype = DType::kFloat64; },
+     "backward: grad_sink.dtype is fp64, expected fp32"},
+    {Run::kBackward, [](ValidCall& s) { s.tensors.grad_sink.strides[1] = 0; },
+     "backward: grad_sink.strides is [4, 0, 1, 1], expected an own address for every element of "
+     "shape [1, 4, 1, 1]; only inputs may broadcast"},
+    {Run::kBackward, [](ValidCall& s) { s.tensors.grad_sink.data = s.tensors.sink.data; },
+     "backward: grad_sink is in the memory of sink, expected memory of its own; nothing is "
+     "computed in place"},
+    {Run::kBackward, [](ValidCall& s) { s.tensors.grad_sink.data = s.tensors.grad_key.data; },
+     "backward: grad_key is in the memory of grad_sink, expected memory of its own; nothing is "
+     "computed in place"},
+    {Run::kBackward,
+     [](ValidCall& s) { s.workspace_memory = s.base + 4096 * 13, s.workspace_shift = 0; },
+     "backward: workspace is in the memory of grad_sink, expected memory of its own"},
     {Run::kForward, [](ValidCall& s) { s.has_workspace = false; },
      "forward: workspace.data is null, expected memory of plan.workspace_bytes(); use Workspace "
      "workspace(plan)"},
@@ -340,7 +373,7 @@ const InvalidCase kCases[] = {
      "backward: workspace.bytes is <needed - 1>, expected at least <needed> "
      "(plan.workspace_bytes())"},
     {Run::kBackward,
-     [](ValidCall& s) { s.workspace_memory = s.base + 4096 * 11, s.workspace_shift = 0; },
+     [](ValidCall& s) { s.workspace_memory = s.base + 4096 * 12, s.workspace_shift = 0; },
      "backward: workspace is in the memory of grad_bias, expected memory of its own"},
 };
 

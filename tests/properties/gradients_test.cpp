@@ -54,16 +54,19 @@ TEST(Gradients, AreThoseOfTheForward) {
            "b=2 hq=2 hkv=1 n=6 m=20 d=3 e=4 mask=window:4,3 bias=k dlse=1",
            "hq=2 hkv=2 n=5 m=18 d=3 e=3 bias=hnk scale=0.7",
            "b=2 n=4 m=5 d=2 e=2 mask=causal-top-left qoff=1 bias=bnk",
+           "b=2 hq=2 hkv=1 n=19 m=7 d=3 e=4 mask=causal sink=normal dlse=1",
        }) {
     const std::string isa = available_isas().front();  // float64 is one kernel everywhere
     SCOPED_TRACE(line);
     AttentionData x(line + " dtype=fp64");
     x.run(isa);
-    const Buffer dq = x.dq, dk = x.dk, dv = x.dv, dbias = x.dbias;  // further runs overwrite them
+    const Buffer dq = x.dq, dk = x.dk, dv = x.dv, dbias = x.dbias,
+                 dsink = x.dsink;  // further runs overwrite them
     expect_gradient(x, &AttentionData::q, dq, isa, "grad_query");
     expect_gradient(x, &AttentionData::k, dk, isa, "grad_key");
     expect_gradient(x, &AttentionData::v, dv, isa, "grad_value");
     if (x.c.bias != "none") expect_gradient(x, &AttentionData::bias, dbias, isa, "grad_bias");
+    expect_gradient(x, &AttentionData::sink, dsink, isa, "grad_sink");
   }
 }
 

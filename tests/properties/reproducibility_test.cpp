@@ -13,10 +13,11 @@ namespace {
 const char* const kProblems[] = {
     "b=2 hq=4 hkv=2 n=150 m=163 d=64 e=64 mask=causal dlse=1",
     "b=2 hq=4 hkv=2 n=150 m=163 d=64 e=64 mask=causal dtype=bf16",
+    "b=2 hq=4 hkv=2 n=300 m=263 d=16 e=16 mask=causal sink=normal dlse=1",
     "b=2 hq=3 hkv=1 n=97 m=131 d=40 e=72 mask=window:50,3 bias=nk",
     "b=1 hq=4 hkv=4 n=200 m=77 d=33 e=17 dtype=fp16 bias=hk",
     "b=1 hq=1 hkv=1 n=300 m=300 d=64 e=64 dtype=bf16",
-    "b=2 hq=3 hkv=1 n=3 m=2100 d=24 e=16 mask=causal",
+    "b=2 hq=3 hkv=1 n=3 m=2100 d=24 e=16 mask=causal sink=normal",
     "b=1 hq=4 hkv=1 n=5 m=2300 d=32 e=32 mask=window:1200,0 bias=hk dtype=bf16",
 };
 
@@ -126,7 +127,7 @@ TEST(Reproducibility, NeighboursDoNotChangeBits) {
 TEST(Reproducibility, RowOfAPrefillIsTheRowComputedAlone) {
   for (const std::string& isa : available_isas()) {
     for (const std::string tail : {" hq=2 d=64 e=64 mask=causal samebits=1",
-                                   " hq=2 d=80 e=48 mask=causal dtype=bf16 samebits=1",
+                                   " hq=2 d=80 e=48 mask=causal dtype=bf16 sink=normal samebits=1",
                                    " hq=2 d=24 e=24 mask=window:37,0 dtype=fp16 samebits=1"}) {
       AttentionData prefill("n=180 m=180" + tail);
       prefill.run(isa);
@@ -183,7 +184,7 @@ void expect_last_rows(const std::string& tail, int64_t few, int64_t keys, bool s
 
 TEST(Reproducibility, FewQueriesHaveTheBitsOfPrefillOnRequest) {
   for (const std::string tail : {" hq=4 hkv=2 d=32 e=32 mask=causal samebits=1",
-                                 " hq=3 hkv=1 d=50 e=33 mask=window:900,0 samebits=1",
+                                 " hq=3 hkv=1 d=50 e=33 mask=window:900,0 sink=normal samebits=1",
                                  " hq=4 hkv=1 d=64 e=80 mask=causal dtype=bf16 samebits=1",
                                  " hq=2 hkv=2 d=40 e=40 dtype=fp16 samebits=1"})
     for (int64_t few : {1, 5, 16}) expect_last_rows(tail, few, 1200, true);
@@ -197,7 +198,8 @@ TEST(Reproducibility, FewQueriesHaveTheBitsOfPrefillWithinOneChunkOfKeys) {
 
 TEST(Reproducibility, LongerSequencesDoNotChangeTheFirstRows) {
   for (const std::string& isa : available_isas()) {
-    for (const std::string tail : {" d=64 e=64 mask=causal", " d=64 e=64 mask=causal dtype=bf16"}) {
+    for (const std::string tail : {" d=64 e=64 mask=causal", " d=64 e=64 mask=causal dtype=bf16",
+                                   " d=64 e=64 mask=causal sink=normal"}) {
       AttentionData longest("n=200 m=200" + tail);
       longest.run_forward(isa);
       for (int64_t length : {1, 17, 64, 127, 129, 199}) {

@@ -118,6 +118,11 @@ AttentionData::AttentionData(const std::string& line) : c(verify::case_from_text
     dbias = Buffer(wide(c.dtype), {}, shape[0], shape[1], shape[2], m);
     bias.fill_normal(c.seed + 4);
   }
+  if (c.sink != verify::Sinks::kNone) {
+    sink = Buffer(wide(c.dtype), {}, 1, c.query_heads, 1, 1);
+    dsink = Buffer(wide(c.dtype), {}, 1, c.query_heads, 1, 1);
+    sink.fill_normal(c.seed + 6);
+  }
   q.fill_normal(c.seed);
   k.fill_normal(c.seed + 1);
   v.fill_normal(c.seed + 2);
@@ -142,6 +147,7 @@ void AttentionData::run(const std::string& isa, int threads, uint8_t poison, boo
   problem.mask = mask_from_text(c.mask);
   if (c.scale > 0) problem.scale = c.scale;
   problem.has_bias = c.bias != "none";
+  problem.has_sink = c.sink != verify::Sinks::kNone;
   problem.same_bits_as_prefill = c.same_bits_as_prefill;
   PlanOptions options;
   options.isa = isa;
@@ -154,14 +160,16 @@ void AttentionData::run(const std::string& isa, int threads, uint8_t poison, boo
                                            .key_offset = c.key_offset});
   Workspace workspace(plan);
   if (workspace.bytes() > 0) std::memset(workspace.data(), poison, workspace.bytes());
-  for (Buffer* output : {&o, &lse, &dq, &dk, &dv, &dbias}) output->fill_bytes(poison);
+  for (Buffer* output : {&o, &lse, &dq, &dk, &dv, &dbias, &dsink}) output->fill_bytes(poison);
   BackwardTensors t;
   t.query = q.tensor(), t.key = k.tensor(), t.value = v.tensor(), t.bias = bias.tensor();
   t.output = o.tensor(), t.logsumexp = lse.tensor();
   t.grad_output = grad_o.tensor(), t.grad_logsumexp = grad_lse.tensor();
   t.grad_query = dq.tensor(), t.grad_key = dk.tensor(), t.grad_value = dv.tensor();
   t.grad_bias = dbias.tensor();
-  plan.forward(schedule, {t.query, t.key, t.value, t.bias, t.output, t.logsumexp}, workspace);
+  t.sink = sink.tensor(), t.grad_sink = dsink.tensor();
+  plan.forward(schedule, {t.query, t.key, t.value, t.bias, t.output, t.logsumexp, {}, t.sink},
+               workspace);
   if (with_backward) plan.backward(schedule, t, workspace);
 }
 
@@ -176,6 +184,7 @@ std::string differences(const AttentionData& a, const AttentionData& b) {
   compare("grad_key", a.dk, b.dk);
   compare("grad_value", a.dv, b.dv);
   compare("grad_bias", a.dbias, b.dbias);
+  compare("grad_sink", a.dsink, b.dsink);
   return names;
 }
 

@@ -46,7 +46,7 @@ class Buffer {
 };
 
 struct AttentionData {
-  // Inputs are N(0, 1) from the seed of the line.
+  // Inputs are N(0, 1) from the seed of the line, whatever kind of sink it names.
   explicit AttentionData(const std::string& line);
 
   // Outputs and the workspace hold `poison` before the run.
@@ -54,8 +54,8 @@ struct AttentionData {
   void run_forward(const std::string& isa, int threads = 1, uint8_t poison = 0xff);
 
   verify::Case c;
-  Buffer q, k, v, bias, grad_o, grad_lse;
-  Buffer o, lse, dq, dk, dv, dbias;
+  Buffer q, k, v, bias, sink, grad_o, grad_lse;
+  Buffer o, lse, dq, dk, dv, dbias, dsink;
 
  private:
   void run(const std::string& isa, int threads, uint8_t poison, bool with_backward);

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -44,6 +45,21 @@ TEST(CaseMemory, OtherLayoutsHoldTheSameNumbers) {
   EXPECT_EQ(dense(plain.tensors().query), dense(packed.tensors().query));
   EXPECT_EQ(dense(plain.tensors().value), dense(packed.tensors().value));
   EXPECT_EQ(packed.tensors().query.strides[2], 6 * 6);
+}
+
+TEST(CaseMemory, SinksAreOfTheirKind) {
+  const auto sinks = [](const std::string& kind) {
+    const CaseMemory memory(case_from_text("hq=6 hkv=6 dtype=bf16 sink=" + kind));
+    EXPECT_EQ(memory.tensors().sink.dtype, DType::kFloat32);
+    return dense(memory.tensors().sink);
+  };
+  for (double sink : sinks("large")) EXPECT_GT(sink, 0);
+  for (double sink : sinks("small")) EXPECT_LT(sink, 0);
+  for (double sink : sinks("minusinf")) EXPECT_EQ(sink, -INFINITY);
+  const std::vector<double> mixed = sinks("mixed");
+  EXPECT_GT(*std::max_element(mixed.begin(), mixed.end()), 1e6);
+  EXPECT_EQ(*std::min_element(mixed.begin(), mixed.end()), -INFINITY);
+  EXPECT_EQ(CaseMemory(case_from_text("n=1")).tensors().sink.data, nullptr);
 }
 
 TEST(CaseMemory, GapsOfOutputsAreWatched) {

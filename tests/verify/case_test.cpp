@@ -13,7 +13,9 @@ namespace {
 TEST(Case, ReadsEveryWord) {
   const Case c = case_from_text(
       "b=2 hq=6 hkv=3 n=37 m=101 d=40 e=72 dtype=bf16 mask=window:7,0 scale=0.25 qoff=3 koff=4 "
-      "bias=hk biastype=bf16 biasinf=0.5 dlse=1 q=bshd k=bhsd~s v=bhsd*h o=bshd+2 g=bhds "
+      "bias=hk biastype=bf16 biasinf=0.5 sink=mixed dlse=1 wideoutput=1 q=bshd k=bhsd~s v=bhsd*h "
+      "o=bshd+2 "
+      "g=bhds "
       "values=huge nan=key guard=left seed=18446744073709551615");
   EXPECT_EQ(c.batch, 2);
   EXPECT_EQ(c.query_heads, 6);
@@ -30,7 +32,9 @@ TEST(Case, ReadsEveryWord) {
   EXPECT_EQ(c.bias, "hk");
   EXPECT_EQ(c.bias_dtype, DType::kBFloat16);
   EXPECT_EQ(c.bias_minus_infinity, 0.5);
+  EXPECT_EQ(c.sink, Sinks::kMixed);
   EXPECT_TRUE(c.has_grad_logsumexp);
+  EXPECT_TRUE(c.has_wide_output);
   EXPECT_FALSE(c.is_packed);
   EXPECT_EQ(c.key.reversed, "s");
   EXPECT_EQ(c.value.broadcast, "h");
@@ -48,9 +52,10 @@ TEST(Case, DefaultsAreNotWritten) {
 }
 
 TEST(Case, NonsenseIsRefusedWithTheWord) {
-  for (const std::string text : {"n", "n=", "n=-1", "n=3x", "d=0", "x=1", "dtype=int8",
-                                 "mask=diagonal", "bias=kb", "values=odd", "q=bhs", "dlse=2",
-                                 "scale=big", "=", "n=99999999999999999999", "n=3 m=4 packed=1"}) {
+  for (const std::string text :
+       {"n", "n=", "n=-1", "n=3x", "d=0", "x=1", "dtype=int8", "mask=diagonal", "bias=kb",
+        "values=odd", "q=bhs", "dlse=2", "sink=1", "scale=big", "=", "n=99999999999999999999",
+        "n=3 m=4 packed=1"}) {
     try {
       (void)case_from_text(text);
       ADD_FAILURE() << text << " was accepted";

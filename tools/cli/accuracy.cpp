@@ -60,6 +60,7 @@ reference::Inputs slice_inputs(const Problem& p, const Step& step, const Tensors
   in.query = slice_of(t.query, s.batch, s.kv_head * group, group);
   in.key = slice_of(t.key, s.batch, s.kv_head, 1);
   in.value = slice_of(t.value, s.batch, s.kv_head, 1);
+  in.sink = slice_of(t.sink, 0, s.kv_head * group, group);
   in.mask = p.mask;
   in.score = p.score;
   in.step = step;

@@ -30,11 +30,13 @@ constexpr const char* kHelp =
   bias  [batch or 1, heads or 1, length or 1, kv length]   optional, added to the scores
   do    [batch, heads, length, value dim]         optional: gradient of o, asks for gradients
   dlse  [batch, heads, length]                    optional, with do: gradient of lse
+  T     [heads]                                   with --sink T: one more score for each row
 Output tensors:
   o     [batch, heads, length, value dim]         in the dtype
   lse   [batch, heads, length]                    fp32, natural logarithm, -inf: a row sees no key
   dq, dk, dv, dbias                               with do: shapes of q, k, v, bias; in the dtype,
                                                   but dbias in fp32 (fp64 when computing in fp64)
+  dsink [heads]                                   with do and --sink, as dbias
   d_NAME                                          with do: of each real --table NAME, as dbias
 The output appears complete or not at all; it may be the input file.
 
@@ -48,6 +50,9 @@ struct Options {
   Score score;
   Tables tables;
   std::optional<double> scale;
+  double dropout = 0;
+  uint64_t seed = 0;
+  std::string sink;  // its tensor; "": none
   std::optional<DType> dtype;
   std::string isa;
   int threads = 0;
@@ -56,11 +61,11 @@ struct Options {
 
 struct Inputs {
   DType dtype = DType::kFloat32;
-  std::optional<io::Array> q, k, v, bias, grad_output, grad_logsumexp;
+  std::optional<io::Array> q, k, v, bias, sink, grad_output, grad_logsumexp;
 };
 
 struct Outputs {
-  std::optional<io::Array> o, lse, dq, dk, dv, dbias;
+  std::optional<io::Array> o, lse, dq, dk, dv, dbias, dsink;
   std::vector<std::pair<std::string, io::Array>> dtables;
 };
 
@@ -69,6 +74,12 @@ struct Seconds {
 };
 
 Tensor view(const std::optional<io::Array>& array) { return array ? array->tensor() : Tensor{}; }
+
+// [heads], as [1, heads, 1, 1].
+Tensor sink_view(const std::optional<io::Array>& array) {
+  if (!array) return {};
+  return Tensor::bhsd(array->data(), *array->dtype(), 1, array->shape()[0], 1, 1);
+}
 
 // An axis of an expected shape: one extent, or any (then only its name is known), or also 1.
 struct Axis {
@@ -109,7 +120,8 @@ class TensorFinder {
     return info;
   }
 
-  const io::TensorInfo& require(const std::string& name, const std::vector<Axis>& axes) const {
+  const io::TensorInfo& require(const std::string& name, const std::vector<Axis>& axes,
+                                const char* expected = "q, k and v") const {
     const io::TensorInfo* info = find(name, axes);
     if (info != nullptr) return *info;
     std::string names;
@@ -117,7 +129,7 @@ class TensorFinder {
       names += (names.empty() ? "" : ", ") + tensor.name;
     }
     if (names.size() > 100) names = names.substr(0, 100) + "...";
-    throw InvalidArgument(message(file_.path(), "tensor \"" + name + "\"", "missing", "q, k and v",
+    throw InvalidArgument(message(file_.path(), "tensor \"" + name + "\"", "missing", expected,
                                   "the file has " + (names.empty() ? "none" : names)));
   }
 
@@ -135,7 +147,8 @@ DType real_dtype(DType dtype) {
 }
 
 // Every shape is checked before the first tensor is read.
-Inputs load_inputs(const io::SafetensorsFile& file, std::optional<DType> dtype) {
+Inputs load_inputs(const io::SafetensorsFile& file, const Options& options) {
+  const std::optional<DType> dtype = options.dtype;
   const TensorFinder finder(file);
   const Axis any_batch{Axis::kAny, "batch"};
   const io::TensorInfo& q = finder.require(
@@ -150,6 +163,8 @@ Inputs load_inputs(const io::SafetensorsFile& file, std::optional<DType> dtype) 
   const auto or_one = [](Axis axis) { return Axis{axis.extent, axis.name, true}; };
   const io::TensorInfo* bias =
       finder.find("bias", {or_one(batch), or_one(heads), or_one(length), kv_length});
+  const io::TensorInfo* sink =
+      options.sink.empty() ? nullptr : &finder.require(options.sink, {heads}, "that of --sink");
   const io::TensorInfo* grad_output = finder.find("do", {batch, heads, length, value_dim});
   const io::TensorInfo* grad_logsumexp = finder.find("dlse", {batch, heads, length});
   if (grad_logsumexp != nullptr && grad_output == nullptr) {
@@ -172,6 +187,7 @@ Inputs load_inputs(const io::SafetensorsFile& file, std::optional<DType> dtype) 
     const bool has_dtype = io::float_dtype(bias->type) == inputs.dtype;
     inputs.bias = load_as(file, *bias, has_dtype ? inputs.dtype : real);
   }
+  if (sink != nullptr) inputs.sink = load_as(file, *sink, real);
   if (grad_output != nullptr) inputs.grad_output = load_as(file, *grad_output, inputs.dtype);
   if (grad_logsumexp != nullptr) inputs.grad_logsumexp = load_as(file, *grad_logsumexp, real);
   return inputs;
@@ -191,6 +207,8 @@ Problem problem_of(const Inputs& inputs, const Options& options) {
   problem.score = options.score;
   problem.scale = options.scale;
   problem.has_bias = inputs.bias.has_value();
+  problem.has_sink = inputs.sink.has_value();
+  problem.dropout = options.dropout;
   int64_t elements = 0;
   for (const auto& [name, table] : options.tables.real_tables())
     elements += table.shape[0] * table.shape[1] * table.shape[2] * table.shape[3];
@@ -207,8 +225,11 @@ double since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-Outputs compute(const Plan& plan, const Inputs& in, const Tables& tables, Progress& progress,
+Outputs compute(const Plan& plan, const Inputs& in, const Options& options, Progress& progress,
                 Seconds& seconds) {
+  const Tables& tables = options.tables;
+  std::optional<uint64_t> dropout_seed;
+  if (plan.problem().dropout > 0) dropout_seed = options.seed;
   const std::vector<int64_t> rows = {in.q->shape()[0], in.q->shape()[1], in.q->shape()[2]};
   const DType real = real_dtype(in.dtype);
   Outputs out;
@@ -229,7 +250,9 @@ Outputs compute(const Plan& plan, const Inputs& in, const Tables& tables, Progre
                 .bias = view(in.bias),
                 .output = view(out.o),
                 .logsumexp = view(out.lse),
-                .tables = real_tables},
+                .tables = real_tables,
+                .sink = sink_view(in.sink),
+                .dropout_seed = dropout_seed},
                workspace);
   seconds.forward = since(start);
   if (!in.grad_output) return out;
@@ -239,6 +262,7 @@ Outputs compute(const Plan& plan, const Inputs& in, const Tables& tables, Progre
   out.dk.emplace(in.dtype, in.k->shape());
   out.dv.emplace(in.dtype, in.v->shape());
   if (in.bias) out.dbias.emplace(real, in.bias->shape());
+  if (in.sink) out.dsink.emplace(real, in.sink->shape());
   std::vector<NamedTensor> grad_tables;
   for (const Tables::Entry& entry : tables.entries()) {
     if (!entry.is_real()) continue;
@@ -260,7 +284,10 @@ Outputs compute(const Plan& plan, const Inputs& in, const Tables& tables, Progre
                  .grad_value = view(out.dv),
                  .grad_bias = view(out.dbias),
                  .tables = real_tables,
-                 .grad_tables = grad_tables},
+                 .grad_tables = grad_tables,
+                 .sink = sink_view(in.sink),
+                 .grad_sink = sink_view(out.dsink),
+                 .dropout_seed = dropout_seed},
                 workspace);
   seconds.backward = since(start);
   return out;
@@ -277,6 +304,7 @@ std::vector<io::NamedArray> named(const Outputs& out) {
   add("dk", out.dk);
   add("dv", out.dv);
   add("dbias", out.dbias);
+  add("dsink", out.dsink);
   for (const auto& [name, array] : out.dtables) result.push_back({name, &array});
   return result;
 }
@@ -316,6 +344,8 @@ void print_summary(const Options& options, const Plan& plan,
                         {"score", problem.score.text()},
                         {"scale", *problem.scale},
                         {"bias", problem.has_bias},
+                        {"sink", problem.has_sink},
+                        {"dropout", problem.dropout},
                         {"isa", plan.isa()},
                         {"threads", plan.threads()},
                         {"workspace_bytes", plan.workspace_bytes()},
@@ -330,13 +360,13 @@ void attend(const Options& options) {
   auto start = std::chrono::steady_clock::now();
   const io::SafetensorsFile file(options.input);
   io::AtomicFile output(options.output);  // a bad path is known before anything is computed
-  const Inputs inputs = load_inputs(file, options.dtype);
+  const Inputs inputs = load_inputs(file, options);
   seconds.read = since(start);
 
   const Plan plan =
       make_plan(problem_of(inputs, options),
                 {.isa = options.isa, .threads = options.threads, .executor = nullptr});
-  Outputs outputs = compute(plan, inputs, options.tables, progress, seconds);
+  Outputs outputs = compute(plan, inputs, options, progress, seconds);
   if (outputs.lse->dtype() != DType::kFloat32)
     outputs.lse = io::convert(*outputs.lse, DType::kFloat32);
 
@@ -365,6 +395,12 @@ void register_attend(CLI::App& app, int&) {
       ->required();
   add_rules(*command, options->mask, options->score, options->tables);
   add_scale(*command, options->scale);
+  CLI::Option* dropout = add_dropout(*command, options->dropout);
+  command->add_option("--seed", options->seed, "of --dropout (default: 0)")
+      ->type_name("S")
+      ->needs(dropout);
+  command->add_option("--sink", options->sink, "tensor of the input file with a sink for each head")
+      ->type_name("TENSOR");
   add_dtype(*command, options->dtype, "the file's");
   add_isa(*command, options->isa);
   add_threads(*command, options->threads);

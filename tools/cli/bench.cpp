@@ -30,7 +30,7 @@ namespace tilewise::cli {
 namespace {
 
 constexpr const char* kHelp =
-    R"(Inputs are N(0, 1). After a warm-up at least --rounds rounds and half a second are timed; the
+    R"(Inputs are N(0, 1), sinks are 0. After a warm-up at least --rounds rounds and half a second are timed; the
 speed comes from the median. FLOPs: 2 pairs (head dim + value dim) forward, 2.5 times that backward,
 pairs = visible pairs of all heads. The peak is that of the arithmetic used, measured
 before and after. With up to 16 queries against many keys the speed of reading keys and values is
@@ -159,6 +159,8 @@ void print_result_json(const BenchOptions& options, const Problem& p, const Benc
                  {"mask", p.mask.text()},
                  {"score", p.score.text()},
                  {"scale", *p.scale},
+                 {"dropout", p.dropout},
+                 {"sink", p.has_sink},
                  {"same_bits_as_prefill", p.same_bits_as_prefill},
                  {"pairs", visible_pairs(p, step_of(p, options.problem.tables))},
                  {"seed", options.seed},
@@ -199,6 +201,9 @@ void print_result(const BenchOptions& options, const Problem& p, const BenchResu
   };
   line("problem", fmt::format("{}, batch {}, mask {}, {}", dtype_name(p.dtype), p.max_batch,
                               p.mask.text(), pass_name(options.pass)));
+  if (p.dropout > 0 || p.has_sink)
+    line("with", fmt::format("{}{}{}", p.dropout > 0 ? fmt::format("dropout {}", p.dropout) : "",
+                             p.dropout > 0 && p.has_sink ? ", " : "", p.has_sink ? "sink" : ""));
   line("queries",
        fmt::format("{} heads, length {}, dim {}", p.query_heads, p.max_query_length, p.head_dim));
   line("keys",

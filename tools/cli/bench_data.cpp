@@ -74,6 +74,7 @@ double backward_flops(const Problem& problem) { return backward_flops(problem, s
 BenchData::BenchData(const Problem& problem, uint64_t seed, bool with_backward,
                      const std::vector<NamedTensor>& tables) {
   tensors_.tables = tables;
+  if (problem.dropout > 0) tensors_.dropout_seed = seed;
   const Problem& p = problem;
   const auto draw = [&](const Shape& shape, uint64_t tensor) {
     return keep(normal_array(p.dtype, shape, seed, tensor), tensor_bytes_);
@@ -103,6 +104,11 @@ Tensor BenchData::keep(io::Array array, int64_t& bytes) {
 }
 
 void BenchData::add_results(const Problem& p, bool with_backward) {
+  const auto sink = [&p] {
+    return io::Array(real_dtype(p.dtype), Shape{1, p.query_heads, 1, 1});  // zeros
+  };
+  if (p.has_sink) tensors_.sink = keep(sink(), tensor_bytes_);
+  if (p.has_sink && with_backward) tensors_.grad_sink = keep(sink(), tensor_bytes_);
   tensors_.output = keep(io::Array(p.dtype, query_shape(p, p.value_dim)), tensor_bytes_);
   tensors_.logsumexp = keep(io::Array(real_dtype(p.dtype), query_shape(p, 1)), logsumexp_bytes_);
   if (!with_backward) return;
@@ -118,7 +124,9 @@ ForwardTensors BenchData::forward_tensors() const {
           .bias = {},
           .output = tensors_.output,
           .logsumexp = tensors_.logsumexp,
-          .tables = tensors_.tables};
+          .tables = tensors_.tables,
+          .sink = tensors_.sink,
+          .dropout_seed = tensors_.dropout_seed};
 }
 
 }  // namespace tilewise::cli

@@ -116,6 +116,7 @@ class ReferenceContestant final : public Contestant {
     store_dense(grad.query, tensors.grad_query);
     store_dense(grad.key, tensors.grad_key);
     store_dense(grad.value, tensors.grad_value);
+    if (tensors.grad_sink.data != nullptr) store_dense(grad.sink, tensors.grad_sink);
     count(grad.query.size() + grad.key.size() + grad.value.size());
   }
   int64_t own_bytes() const noexcept override { return own_bytes_; }
@@ -130,6 +131,7 @@ class ReferenceContestant final : public Contestant {
     in.query = tensors.query;
     in.key = tensors.key;
     in.value = tensors.value;
+    in.sink = tensors.sink;
     in.mask = problem_.mask;
     in.score = problem_.score;
     in.step = step_;

@@ -200,6 +200,8 @@ void print_explained_json(const Options& options, const Explained& x) {
                  {"mask", p.mask.text()},
                  {"score", p.score.text()},
                  {"scale", *p.scale},
+                 {"dropout", p.dropout},
+                 {"sink", p.has_sink},
                  {"isa", x.plan.isa()},
                  {"arithmetic", x.plan.data().kernel->arithmetic},
                  {"threads", x.plan.threads()},

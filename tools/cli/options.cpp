@@ -35,6 +35,13 @@ void add_scale(CLI::App& app, std::optional<double>& scale) {
       ->type_name("X");
 }
 
+CLI::Option* add_dropout(CLI::App& app, double& dropout) {
+  return app
+      .add_option("--dropout", dropout,
+                  with_default("probability with which a pair is dropped", "0"))
+      ->type_name("P");
+}
+
 void add_dtype(CLI::App& app, DType& dtype) {
   add_dtype(
       app, [&dtype](DType value) { dtype = value; }, dtype_name(dtype));

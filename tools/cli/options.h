@@ -14,6 +14,7 @@
 namespace tilewise::cli {
 
 void add_scale(CLI::App& app, std::optional<double>& scale);  // --scale
+CLI::Option* add_dropout(CLI::App& app, double& dropout);     // --dropout
 void add_dtype(CLI::App& app, DType& dtype);                  // --dtype
 void add_dtype(CLI::App& app, std::optional<DType>& dtype,    // --dtype, with the meaning of no
                const std::string& default_text);              // value in words

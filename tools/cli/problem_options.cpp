@@ -28,6 +28,8 @@ void add_problem(CLI::App& app, ProblemOptions& options) {
   add_dtype(app, problem.dtype);
   add_rules(app, problem.mask, problem.score, options.tables);
   add_scale(app, problem.scale);
+  add_dropout(app, problem.dropout);
+  app.add_flag("--sink", problem.has_sink, "one more score for each row, whose value is 0");
   app.add_flag("--same-bits-as-prefill", problem.same_bits_as_prefill,
                "up to 16 queries: no chunks of keys, at most batch * kv heads threads");
   add_isa(app, options.plan.isa);

@@ -19,7 +19,8 @@ struct ProblemOptions {
 };
 
 // --batch --heads --kv-heads --seq --kv-seq --head-dim --value-dim --dtype --mask --score --table
-// --scalar --scale --same-bits-as-prefill --isa --threads. --seq and --head-dim are required.
+// --scalar --scale --dropout --sink --same-bits-as-prefill --isa --threads. --seq and --head-dim
+// are required.
 void add_problem(CLI::App& app, ProblemOptions& options);
 
 // The one step of the problem.

@@ -196,6 +196,7 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows, double sta
   std::vector<Real> dq(elements(in.query)), dk(elements(in.key)), dv(elements(in.value));
   std::vector<Real> dbias(has_bias ? elements(in.bias) : 0);
   std::vector<Real> dsink(in.sink.data != nullptr ? elements(in.sink) : 0);
+  std::vector<Real> dsink_of_rows(in.sink.data != nullptr ? elements(in.query) / d : 0);
   std::vector<std::vector<Real>> dtables;
   for (const NamedTensor& table : in.tables) dtables.emplace_back(elements(table.tensor));
   std::vector<Real> p;
@@ -223,9 +224,13 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows, double sta
       delta -= Real(load_element(in.grad_logsumexp.data, in.grad_logsumexp.dtype,
                                  offset(in.grad_logsumexp, b, h, i, 0)));
     }
-    if (naive.sink != -std::numeric_limits<Real>::infinity())
-      dsink[h] -= naive.power(naive.sink - lse * naive.exponent) * delta;
-    Real* dq_i = &dq[((b * in.query.shape[1] + h) * in.query.shape[2] + i) * d];
+    const int64_t row_index = (b * in.query.shape[1] + h) * in.query.shape[2] + i;
+    if (naive.sink != -std::numeric_limits<Real>::infinity()) {
+      const Real by_row = -naive.power(naive.sink - lse * naive.exponent) * delta;
+      dsink[h] += by_row;
+      dsink_of_rows[row_index] = by_row;
+    }
+    Real* dq_i = &dq[row_index * d];
     for (int64_t j : naive.keys) {
       const Real ds = Real(stored(naive.dtype, p[j] * (dp[j] - delta)));
       const int64_t key_row = (b * in.key.shape[1] + naive.kv_head) * kv_length + j;
@@ -252,8 +257,8 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows, double sta
     return y;
   };
   Gradients result{rounded(dq, naive.dtype, in.scale), rounded(dk, naive.dtype, in.scale),
-                   rounded(dv, naive.dtype, 1), rounded(dbias, naive.lse_dtype, 1),
-                   rounded(dsink, naive.lse_dtype, 1)};
+                   rounded(dv, naive.dtype, 1),        rounded(dbias, naive.lse_dtype, 1),
+                   rounded(dsink, naive.lse_dtype, 1), rounded(dsink_of_rows, naive.lse_dtype, 1)};
   for (const auto& table : dtables) result.tables.push_back(rounded(table, naive.lse_dtype, 1));
   return result;
 }

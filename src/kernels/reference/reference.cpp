@@ -164,6 +164,7 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows) {
   std::vector<Real> dq(elements(in.query)), dk(elements(in.key)), dv(elements(in.value));
   std::vector<Real> dbias(has_bias ? elements(in.bias) : 0);
   std::vector<Real> dsink(in.sink.data != nullptr ? elements(in.sink) : 0);
+  std::vector<Real> dsink_of_rows(in.sink.data != nullptr ? elements(in.query) / d : 0);
   std::vector<std::vector<Real>> dtables;
   for (const NamedTensor& table : in.tables) dtables.emplace_back(elements(table.tensor));
 
@@ -175,7 +176,11 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows) {
     const Real dlse =
         in.grad_logsumexp.data != nullptr ? Real(element(in.grad_logsumexp, b, h, i, 0)) : Real(0);
     const Real delta = row.keys.empty() ? Real(0) : dot(do_i.data(), row.o.data(), e);
-    if (head.sink != Real(-kInfinity)) dsink[h] -= row.p_sink * (delta - dlse);
+    if (head.sink != Real(-kInfinity)) {
+      const Real by_row = -row.p_sink * (delta - dlse);
+      dsink[h] += by_row;
+      dsink_of_rows[(b * query_heads + h) * query_length + i] = by_row;
+    }
     if (row.keys.empty()) return;
     Real* dq_i = &dq[((b * query_heads + h) * query_length + i) * d];
     for (size_t n = 0; n < row.keys.size(); ++n) {
@@ -203,7 +208,8 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows) {
   const auto rounded = [](const std::vector<Real>& x) {
     return std::vector<double>(x.begin(), x.end());
   };
-  Gradients result{rounded(dq), rounded(dk), rounded(dv), rounded(dbias), rounded(dsink)};
+  Gradients result{rounded(dq),    rounded(dk),    rounded(dv),
+                   rounded(dbias), rounded(dsink), rounded(dsink_of_rows)};
   for (const auto& table : dtables) result.tables.push_back(rounded(table));
   return result;
 }

@@ -64,8 +64,9 @@ struct Outputs {
 // Dense, row-major, in the shape of what they are gradients of.
 struct Gradients {
   std::vector<double> query, key, value;
-  std::vector<double> bias;                      // empty without a bias
-  std::vector<double> sink;                      // empty without a sink
+  std::vector<double> bias;               // empty without a bias
+  std::vector<double> sink = {};          // empty without a sink
+  std::vector<double> sink_of_rows = {};  // [batch, heads, queries]: what each row adds to sink
   std::vector<std::vector<double>> tables = {};  // as Inputs::tables
 };
 

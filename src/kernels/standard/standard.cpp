@@ -359,7 +359,8 @@ void StandardPlan::backward_sink(const BackwardTensors& t, int64_t head) const {
       for (int64_t c = 0; c < shape_.value_dim; ++c) delta += number(o, r, c) * number(grad, r, c);
       if (t.grad_logsumexp.data != nullptr)
         delta -= number(head_of(t.grad_logsumexp, b, head), r, 0);
-      sum -= std::exp(sink - number(lse, r, 0)) * delta;
+      const double log_p = sink - number(lse, r, 0);
+      sum -= std::exp(log_p > 0 ? 0 : log_p) * delta;
     }
   }
   const Operand to = head_of(t.grad_sink, 0, head);

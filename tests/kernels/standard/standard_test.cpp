@@ -38,6 +38,7 @@ Problem problem_of(const Case& c) {
   problem.mask = mask_from_text(c.mask);
   if (c.scale > 0) problem.scale = c.scale;
   problem.has_bias = c.bias != "none";
+  problem.has_sink = c.sink != Sinks::kNone;
   return problem;
 }
 
@@ -65,6 +66,7 @@ std::vector<Result> results_of(const BackwardTensors& t) {
                                  {"grad_key", t.grad_key, false},
                                  {"grad_value", t.grad_value, false}};
   if (t.bias.data != nullptr) results.push_back({"grad_bias", t.grad_bias, false});
+  if (t.sink.data != nullptr) results.push_back({"grad_sink", t.grad_sink, false});
   return results;
 }
 
@@ -83,7 +85,10 @@ std::vector<std::vector<double>> run(const Case& c, CaseMemory& memory,
 
 std::vector<std::vector<double>> listed(const reference::Outputs& o,
                                         const reference::Gradients& g) {
-  return {o.output, o.logsumexp, g.query, g.key, g.value, g.bias};
+  std::vector<std::vector<double>> all = {o.output, o.logsumexp, g.query, g.key, g.value};
+  if (!g.bias.empty()) all.push_back(g.bias);
+  if (!g.sink.empty()) all.push_back(g.sink);
+  return all;
 }
 
 // Random problems without what standard attention does not promise: NaN that must not spread from
@@ -94,6 +99,7 @@ Case random_standard_case(uint64_t index) {
   if (c.dtype == DType::kFloat16) c.values = Values::kNormal;
   if (c.batch == 0) c.batch = 1;
   c.score = "s";
+  if (index % 4 == 3 && c.sink == Sinks::kNone) c.sink = Sinks::kNormal;
   return c;
 }
 
@@ -186,6 +192,9 @@ TEST(Standard, RowThatSeesNothingIsZero) {
       EXPECT_EQ(results[2][i], 0);
     }
     EXPECT_EQ(results[1][1], -std::numeric_limits<double>::infinity());
+    c.sink = Sinks::kNormal;
+    CaseMemory with_sink(c);
+    EXPECT_EQ(run(c, with_sink, options)[1][1], dense(with_sink.tensors().sink)[0]);
   }
 }
 

@@ -8,12 +8,30 @@
 
 namespace {
 
+// dO * O of one row that is not of words: an fp32 output of a bf16 problem.
+template <class X>
+typename X::Real dot_row(const Matrix& o, const Matrix& g, int64_t r, int64_t value_dim) {
+  constexpr int64_t kChunk = 64;
+  typename X::Real a[kChunk], b[kChunk], sum = 0;
+  for (int64_t c = 0; c < value_dim; c += kChunk) {
+    const int64_t n = smaller(kChunk, value_dim - c);
+    load_row<X>(o, r, c, n, a);
+    load_row<X>(g, r, c, n, b);
+    for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
+  }
+  return sum;
+}
+
 // D = rowsum(dO * O) of `lanes` rows, each summed as score_rows sums dP.
 template <class X>
 void dot_rows(const Matrix& o, const Matrix& g, int64_t first, int64_t lanes, int64_t value_dim,
               typename X::Real* to) {
   using Vec = typename X::Vec;
   using Real = typename X::Real;
+  if (X::kWord == 2 && o.dtype != DType::kBFloat16) {
+    for (int64_t r = 0; r < lanes; ++r) to[r] = dot_row<X>(o, g, first + r, value_dim);
+    return;
+  }
   constexpr int64_t kChunk = 64;
   Real ot[kChunk / X::kWord * kWidth<X>], gt[kChunk / X::kWord * kWidth<X>];
   Vec sum[X::kVectors] = {};
@@ -40,11 +58,6 @@ inline bool is_zero_row(const Matrix& o, int64_t r, int64_t value_dim) {
   return true;
 }
 
-// The probability of the sink in a row. LSE includes it, so it is at most 1.
-inline double sink_probability(double sink, double lse) {
-  return sink == -__builtin_inf() ? 0 : __builtin_exp(sink - lse);
-}
-
 // Line 19, once per row: D = rowsum(dO * O) - dLSE; and LSE. An LSE
 // that is NaN, +inf or beyond 2^21 is for the careful path, whose exponentials have no restricted
 // range.
@@ -64,7 +77,7 @@ void backward_prepare(const tilewise::BackwardLaunch& args, const tilewise::Prep
   const double sink =
       item.grad_sink
           ? tilewise::load_element(matrix_of(args.sink, 0, item.head).at(0, 0), args.sink.dtype, 0)
-          : 0;
+          : -__builtin_inf();
   double grad_sink = 0;
   bool careful = false;
   for (int64_t first = item.row_begin; first < item.row_end; first += kWidth<X>) {
@@ -78,12 +91,13 @@ void backward_prepare(const tilewise::BackwardLaunch& args, const tilewise::Prep
       all_lse[r] = static_cast<Real>(lse);
       const double limit = Exp2<Real>::kLargestReference;
       careful |= lse != -__builtin_inf() && !(-limit <= lse && lse <= limit);
-      if (!item.grad_sink) continue;
+      if (sink == -__builtin_inf()) continue;  // its probability is 0
       // dO of a row that sees nothing may be NaN, but its D is -dLSE.
       if (sums[r - first] * 0 != 0 && is_zero_row(o, r, shape.value_dim))
         delta[r] =
             args.grad_logsumexp.data ? static_cast<Real>(-number(args.grad_logsumexp, r)) : 0;
-      grad_sink -= sink_probability(sink, lse) * static_cast<double>(delta[r]);
+      const double log_p = sink > lse ? 0 : sink - lse;  // LSE includes it, but is rounded
+      grad_sink -= __builtin_exp(log_p) * static_cast<double>(delta[r]);
     }
   }
   if (item.grad_sink) *item.grad_sink = grad_sink;

@@ -405,8 +405,9 @@ struct Sink {
     if (value == -__builtin_inf()) return;
     const double log2 = value * kLog2E;
     exponent = __builtin_rint(log2);
-    const double fraction = __builtin_fma(value, kLog2E, -exponent) + value * kLog2ELow;
-    power = static_cast<Real>(__builtin_exp2(fraction));
+    const double rest = __builtin_fma(value, kLog2E, -exponent) + value * kLog2ELow;
+    const bool has_fraction = -1 < rest && rest < 1;  // doubles beyond 2^53 have none
+    power = static_cast<Real>(__builtin_exp2(has_fraction ? rest : 0));
     if (log2 - log2 != 0) exponent = 0, power = __builtin_nanf("");  // infinity acts as NaN
   }
 };
@@ -416,6 +417,7 @@ template <class Real>
 struct RowSums {
   double m;
   Real l, l_words;
+  bool is_sink_alone = false;
 };
 
 // Adds the sink to the sums of a row; returns what its O is to be multiplied by, which is
@@ -423,6 +425,7 @@ struct RowSums {
 // nothing stays as it is.
 template <class Real>
 Real add_sink(const Sink<Real>& sink, RowSums<Real>& row) {
+  row.is_sink_alone = row.l == 0;
   if (row.l == 0) return 0;
   if (sink.power == 0) return 1 / row.l_words;
   const double m = row.m < sink.exponent ? sink.exponent : row.m;
@@ -431,10 +434,11 @@ Real add_sink(const Sink<Real>& sink, RowSums<Real>& row) {
   row.m = m;
   row.l = row.l * factor + power;
   row.l_words = row.l_words * factor + power;
+  row.is_sink_alone = row.l == power;
   return factor / row.l_words;
 }
 
-// LSE = m + log l, in natural logarithms; that of the sink for a row that has seen nothing.
+// LSE = m + log l, in natural logarithms; the sink itself where nothing else counts.
 template <class Real>
 void store_logsumexp(char* to, const RowSums<Real>& row, const Sink<Real>& sink) {
   const Real l = row.l;
@@ -445,7 +449,7 @@ void store_logsumexp(char* to, const RowSums<Real>& row, const Sink<Real>& sink)
     log_l = __builtin_log2f(__builtin_frexpf(l, &exponent));
   else
     log_l = __builtin_log2(__builtin_frexp(l, &exponent));
-  const double value = l == 0 ? sink.value : (row.m + exponent + log_l) * kLn2;
+  const double value = row.is_sink_alone ? sink.value : (row.m + exponent + log_l) * kLn2;
   if constexpr (sizeof(Real) == 4) {
     const float rounded = static_cast<float>(value);
     std::memcpy(to, &rounded, 4);
