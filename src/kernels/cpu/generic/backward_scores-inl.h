@@ -231,11 +231,12 @@ __attribute__((noinline)) void score_rows(const PanelScores<X>& panel, int row, 
       Vec y = dp[i + h][j];
       if constexpr (!kStartsAtDelta<X, kDrops>) {
         const Vec minus_delta = X::broadcast(panel.minus_delta[r]);
-        if constexpr (kDrops)
-          y = X::select(dropped_lanes<X>(panel.dropped[r], j0 + j), minus_delta,
-                        X::fma(y, X::broadcast(panel.keep_scale), minus_delta));
-        else
+        if constexpr (kDrops) {  // dP = Z o dO V^T
+          const auto dropped = dropped_lanes<X>(panel.dropped[r], j0 + j);
+          y = X::fma(y, X::select(dropped, Vec{}, X::broadcast(panel.keep_scale)), minus_delta);
+        } else {
           y = X::add(y, minus_delta);
+        }
       }
       if constexpr (kKind != UnitKind::kBiased) {
         p[h] = exp2_small<X>(X::max(low, x));
