@@ -204,13 +204,13 @@ io_model::Words backward_words(const Schedule::Data& schedule) {
 
 std::string describe(const Problem& problem) {
   return format(
-      "%s, %lld query heads over %lld kv heads, head_dim %lld, value_dim %lld, mask %s, "
-      "scale %g, %s, at most batch %lld, %lld queries, %lld keys",
-      dtype_name(problem.dtype), number(problem.query_heads), number(problem.kv_heads),
-      number(problem.head_dim), number(problem.value_dim), problem.mask.text().c_str(),
-      *problem.scale, problem.has_bias ? "bias" : "no bias", number(problem.max_batch),
-      number(problem.max_query_length), number(problem.max_kv_length)) +
-      (problem.dropout > 0 ? format(", dropout %.5g", problem.dropout) : "");
+             "%s, %lld query heads over %lld kv heads, head_dim %lld, value_dim %lld, mask %s, "
+             "scale %g, %s, at most batch %lld, %lld queries, %lld keys",
+             dtype_name(problem.dtype), number(problem.query_heads), number(problem.kv_heads),
+             number(problem.head_dim), number(problem.value_dim), problem.mask.text().c_str(),
+             *problem.scale, problem.has_bias ? "bias" : "no bias", number(problem.max_batch),
+             number(problem.max_query_length), number(problem.max_kv_length)) +
+         (problem.dropout > 0 ? format(", dropout %.5g", problem.dropout) : "");
 }
 
 std::string picture(const HeadClass& one, const expr::Values& values, const Step& step) {

@@ -280,8 +280,7 @@ void CaseMemory::place_not_a_number() {
 
 ForwardTensors CaseMemory::forward_tensors() const {
   const BackwardTensors& t = tensors_;
-  return {t.query,  t.key, t.value, t.bias, t.output, t.logsumexp,
-          t.tables, {},    t.dropout_seed};
+  return {t.query, t.key, t.value, t.bias, t.output, t.logsumexp, t.tables, {}, t.dropout_seed};
 }
 
 Step CaseMemory::step() const {

@@ -75,7 +75,11 @@ struct ValidCall {
       plan.backward(schedule, tensors, workspace);
     } else {
       plan.forward(schedule,
-                   {tensors.query, tensors.key, tensors.value, tensors.bias, tensors.output,
+                   {tensors.query,
+                    tensors.key,
+                    tensors.value,
+                    tensors.bias,
+                    tensors.output,
                     tensors.logsumexp,
                     {},
                     {},

@@ -100,10 +100,10 @@ TEST(Dropout, ForwardDropsWhatTheDefinitionSays) {
 constexpr int64_t kShown = 70;
 TEST(Dropout, FewQueriesDropWhatTheDefinitionSays) {
   for (const std::string& isa : available_isas()) {
-    for (const std::string line :
-         {"hq=6 hkv=2 n=3 m=1100 dropout=0.3 qoff=14 koff=5 boff=1",
-          "hq=5 hkv=1 n=1 m=1100 dropout=0.3 qoff=1499", "hq=4 hkv=1 n=16 m=1100 dropout=0.5 hoff=7",
-          "n=16 m=300 dropout=0.3 qoff=3 samebits=1"}) {
+    for (const std::string line : {"hq=6 hkv=2 n=3 m=1100 dropout=0.3 qoff=14 koff=5 boff=1",
+                                   "hq=5 hkv=1 n=1 m=1100 dropout=0.3 qoff=1499",
+                                   "hq=4 hkv=1 n=16 m=1100 dropout=0.5 hoff=7",
+                                   "n=16 m=300 dropout=0.3 qoff=3 samebits=1"}) {
       for (const std::string dtype : kDTypes) {
         AttentionData data(line + dtype + dims(4, kShown));
         const int64_t m = data.c.kv_length, first = m - 110;

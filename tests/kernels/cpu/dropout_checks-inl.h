@@ -100,8 +100,8 @@ const char* check_dropped_tiles() {
     for (int r = begin; r < end; ++r)
       for (int l = (r < middle ? 0 : first) * X::kLanes; l < kWidth<X>; ++l) {
         const int64_t q = query + (kRowsAreKeys ? l : r), k = key + (kRowsAreKeys ? r : l);
-        const bool truth = tilewise::reference::dropout_bits(dropout.seed, batch, head, q, k) <
-                           dropout.threshold;
+        const bool truth =
+            tilewise::reference::dropout_bits(dropout.seed, batch, head, q, k) < dropout.threshold;
         CHECK((rows[r] >> l & 1) == uint64_t{truth}, "row %d, lane %d of a tile at %lld, %lld", r,
               l, static_cast<long long>(query), static_cast<long long>(key));
       }

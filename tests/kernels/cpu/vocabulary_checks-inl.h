@@ -487,10 +487,20 @@ const char* check_cold_path() {
 template <class X>
 constexpr tilewise::VocabularyChecks make_checks(const char* name,
                                                  const char* (*products)() = check_products<X>) {
-  return {
-      name,      check_operations<X>, check_transpose<X>, check_conversions<X>, check_exp2<X>,
-      products,  check_visible<X>,    check_packing<X>,   check_cold_path<X>,   check_dropout<X>, check_elementary<X>,
-      X::kLanes, kWidth<X>,           evaluate<X>};
+  return {name,
+          check_operations<X>,
+          check_transpose<X>,
+          check_conversions<X>,
+          check_exp2<X>,
+          products,
+          check_visible<X>,
+          check_packing<X>,
+          check_cold_path<X>,
+          check_dropout<X>,
+          check_elementary<X>,
+          X::kLanes,
+          kWidth<X>,
+          evaluate<X>};
 }
 
 }  // namespace

@@ -112,7 +112,8 @@ struct Avx512F32 {
     return (Wide)_mm512_ternarylogic_epi64((__m512i)a, (__m512i)b, (__m512i)c, 0x96);
   }
   TILEWISE_INLINE Ints low_halves(Wide a, Wide b) {
-    const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    const __m512i even =
+        _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
     return (Ints)_mm512_permutex2var_epi32((__m512i)a, even, (__m512i)b);
   }
   TILEWISE_INLINE void transpose_bits(uint16_t (&rows)[16]) { transpose_bits_16(rows); }

@@ -75,8 +75,8 @@ void share_rounds(const TilePlace& place, Cells queries, Cells keys, DroppedTile
   const uint64_t first_query = static_cast<uint64_t>(place.queries.first) / kCell * 8;
   for (int i = queries.begin * 8; i < queries.end * 8; i += W) {
     const Wide p0 = X::multiply_low(m0, count_wide<X>(first_query + static_cast<uint64_t>(i)));
-    const Wide x2 = X::xor3(p0 >> 32, wide<X>(static_cast<uint64_t>(place.batch)),
-                            wide<X>(key[1][0]));
+    const Wide x2 =
+        X::xor3(p0 >> 32, wide<X>(static_cast<uint64_t>(place.batch)), wide<X>(key[1][0]));
     const Wide p1 = X::multiply_low(m1, x2);
     const Wide x0 = X::xor3(p1 >> 32, wide<X>(head), wide<X>(key[0][1]));
     const Wide second = X::multiply_low(m0, x0);
@@ -192,9 +192,9 @@ const uint64_t* find_dropped(const tilewise::Dropout& dropout, const TilePlace& 
   share_rounds<X>(place, kRowsAreKeys ? lanes : rows, kRowsAreKeys ? rows : lanes, tile);
   for (int i = 0; i < count; ++i) {
     const Segment& s = segments[i];
-    drop_cells<X, kRowsAreKeys>(
-        dropout.threshold, cells_of(s.begin, s.end - s.begin, row_shift),
-        cells_of(s.j0 * X::kLanes, (s.j1 - s.j0) * X::kLanes, lane_shift), tile);
+    drop_cells<X, kRowsAreKeys>(dropout.threshold, cells_of(s.begin, s.end - s.begin, row_shift),
+                                cells_of(s.j0 * X::kLanes, (s.j1 - s.j0) * X::kLanes, lane_shift),
+                                tile);
   }
   if (lane_shift > 0)
     for (int r = begin; r < end; ++r) tile.rows[row_shift + r] >>= lane_shift;

@@ -46,7 +46,7 @@ struct DecodeScratch {
   Real* row;        // of O, m, l, l_words; or of the bias
   VisibleTile<X>* visible;
   DroppedTile* dropped;
-  uint64_t* dropped_rows;  // (kDecodeTile<X>), of all heads
+  uint64_t* dropped_rows;      // (kDecodeTile<X>), of all heads
   TileEvaluator<X> evaluator;  // rows are keys
   int64_t bytes;
 
@@ -130,8 +130,7 @@ const uint64_t* find_dropped_rows(const tilewise::ForwardLaunch& args, const Dec
                              {args.origin.head + head, nullptr},
                              {args.origin.query + query, nullptr},
                              {args.origin.key + k0, nullptr}};
-    const uint64_t* dropped =
-        find_dropped<X, true>(args.dropout, place, &all, 1, *scratch.dropped);
+    const uint64_t* dropped = find_dropped<X, true>(args.dropout, place, &all, 1, *scratch.dropped);
     for (int r = first; r < last; ++r)
       scratch.dropped_rows[r] |= (dropped[r] & lane_bits(0, end - begin)) << begin;
   }
@@ -407,8 +406,7 @@ bool decode_chunk(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
       absorb_tile(
           q, tile, kv.k, *scratch.visible, [] {},
           [&](RowRange range) {
-            add_product<X, kCareful>(q, kv, width, scratch.p, dropped, *scratch.visible,
-                                     range);
+            add_product<X, kCareful>(q, kv, width, scratch.p, dropped, *scratch.visible, range);
           });
     } else if constexpr (kTiled<X>) {
       const Rows k = word_rows<X>(key, k0, keys, padded, shape.head_dim, scratch.keys);

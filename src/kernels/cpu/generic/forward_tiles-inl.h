@@ -400,8 +400,8 @@ void store_logsumexp(char* to, Real m, Real l) {
   }
 }
 
-// Line 12, once instead of once per tile: O = diag(l)^-1 O, times r of dropout; and LSE. O of a row that has seen
-// nothing is 0.
+// Line 12, once instead of once per tile: O = diag(l)^-1 O, times r of dropout; and LSE. O of a row
+// that has seen nothing is 0.
 template <class X>
 void store_output(const tilewise::ForwardLaunch& args, const tilewise::ForwardItem& item,
                   const QueryBlock<X>& q, int64_t first, int64_t lanes) {
