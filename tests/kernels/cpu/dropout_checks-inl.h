@@ -25,6 +25,10 @@ const char* check_dropout_words() {
     std::memcpy(r, &got, sizeof r);
     for (int i = 0; i < W; ++i)
       CHECK(r[i] == (a[i] & 0xffffffff) * (b[i] & 0xffffffff), "multiply_low lane %d", i);
+    got = X::upper(x);
+    std::memcpy(r, &got, sizeof r);
+    for (int i = 0; i < W; ++i)
+      CHECK(static_cast<uint32_t>(r[i]) == a[i] >> 32, "upper lane %d", i);
     got = X::xor3(x, y, z);
     std::memcpy(r, &got, sizeof r);
     for (int i = 0; i < W; ++i) CHECK(r[i] == (a[i] ^ b[i] ^ c[i]), "xor3 lane %d", i);
