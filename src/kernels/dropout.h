@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <optional>
 
@@ -8,9 +9,10 @@
 
 namespace tilewise {
 
-// probability: a multiple of 2^-16 below 1, as normalized() has it.
+// probability: validated.
 [[nodiscard]] inline Dropout dropout_of(double probability, std::optional<uint64_t> seed) {
-  return {seed.value_or(0), static_cast<uint32_t>(probability * 65536), 1 / (1 - probability)};
+  const double threshold = std::round(probability * 65536);
+  return {seed.value_or(0), static_cast<uint32_t>(threshold), 65536 / (65536 - threshold)};
 }
 
 }  // namespace tilewise

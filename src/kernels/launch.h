@@ -79,7 +79,7 @@ struct ForwardLaunch {
   const TileProgram* score;
   ProgramSizes program_sizes;  // of the largest program: what the scratch was sized for
   Dropout dropout;
-  DecodeLaunch decode;         // read by decode only
+  DecodeLaunch decode;  // read by decode only
 };
 
 // An item of the forward: one tile of queries of one query head. Items are independent.

@@ -6,6 +6,7 @@
 
 #include "base/tile.h"
 #include "base/tile_program.h"
+#include "kernels/launch.h"
 #include "tilewise/tensor.h"
 
 namespace tilewise {
@@ -33,6 +34,8 @@ struct RowsLaunch {
   const void* sink;            // Real, one more score of every row; null: none
   const void* grad_logsumexp;  // Real, one per row; null: none
   int64_t grad_logsumexp_row;
+  Dropout dropout;
+  void* dropped;  // Z o P, as `to`; null: no dropout
 };
 
 // sum (Real, one row) = the sum of all rows of from; accumulate: += it.

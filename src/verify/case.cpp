@@ -124,6 +124,8 @@ const std::vector<Field>& fields() {
       real("scale", &Case::scale),
       integer("qoff", &Case::query_offset, 0),
       integer("koff", &Case::key_offset, 0),
+      integer("boff", &Case::batch_offset, 0),
+      integer("hoff", &Case::head_offset, 0),
       {"bias", [](const Case& c) { return c.bias; }, read_bias},
       dtype("biastype", &Case::bias_dtype),
       real("biasinf", &Case::bias_minus_infinity),
@@ -195,6 +197,11 @@ Case case_from_text(const std::string& text) {
     reject("packed", "1", "0 unless n = m and d = e: one tensor holds q, k and v");
   }
   return c;
+}
+
+std::optional<uint64_t> dropout_seed(const Case& c) {
+  if (c.dropout == 0) return {};
+  return c.seed * 0x9E3779B97F4A7C15 + 1;  // all 64 bits matter
 }
 
 std::vector<std::pair<std::string, std::string>> features(const Case& c) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -52,13 +53,13 @@ struct Case {
   std::string mask = "none";
   std::string score = "s";
   double scale = 0;  // 0: the default of Problem
-  int64_t query_offset = 0, key_offset = 0;
+  int64_t query_offset = 0, key_offset = 0, batch_offset = 0, head_offset = 0;
   std::string bias = "none";  // axes that it has, the rest broadcasts: "k", "hk", "bhnk", ...
   DType bias_dtype = DType::kFloat32;
   double bias_minus_infinity = 0;  // part of the entries
   Sinks sink = Sinks::kNone;
   bool has_grad_logsumexp = false;
-  double dropout = 0;  // its seed is derived from that of the case
+  double dropout = 0;  // see dropout_seed
   bool same_bits_as_prefill = false;
   bool has_wide_output = false;  // o in fp32 whatever the dtype
   bool is_packed =
@@ -73,6 +74,9 @@ struct Case {
 [[nodiscard]] std::string case_text(const Case& c);
 // Throws InvalidArgument for a line that is not one of case_text().
 [[nodiscard]] Case case_from_text(const std::string& text);
+
+// Of the run: derived from the seed of the case. None without dropout.
+[[nodiscard]] std::optional<uint64_t> dropout_seed(const Case& c);
 
 [[nodiscard]] Case random_case(uint64_t seed, uint64_t index);
 

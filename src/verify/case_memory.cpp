@@ -136,7 +136,7 @@ CaseMemory::CaseMemory(const Case& c)
   t.output = add("output", outputs_, c.has_wide_output ? wide(c.dtype) : c.dtype, c.output, b,
                  c.query_heads, n, c.value_dim);
   t.logsumexp = add("logsumexp", outputs_, wide(c.dtype), {}, b, c.query_heads, n, 1);
-  t.dropout_seed = dropout_seed();
+  t.dropout_seed = dropout_seed(c);
   fill();
   place_not_a_number();
   for (Block& block : inputs_) block.memory.make_read_only();
@@ -316,17 +316,14 @@ ForwardTensors CaseMemory::forward_tensors() const {
   return {t.query, t.key, t.value, t.bias, t.output, t.logsumexp, t.tables, t.sink, t.dropout_seed};
 }
 
-std::optional<uint64_t> CaseMemory::dropout_seed() const {
-  if (case_.dropout == 0) return {};
-  return case_.seed * 0x9E3779B97F4A7C15 + 1;  // all of its bits
-}
-
 Step CaseMemory::step() const {
   Step step{.batch = case_.batch,
             .query_length = case_.query_length,
             .kv_length = case_.kv_length,
             .query_offset = case_.query_offset,
-            .key_offset = case_.key_offset};
+            .key_offset = case_.key_offset,
+            .batch_offset = case_.batch_offset,
+            .head_offset = case_.head_offset};
   data_.add_to(step);
   return step;
 }

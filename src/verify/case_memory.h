@@ -3,7 +3,6 @@
 // dtype); inputs are read-only; outputs are poisoned as a whole before each run.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,7 +22,6 @@ class CaseMemory {
   [[nodiscard]] const BackwardTensors& tensors() const noexcept { return tensors_; }
   [[nodiscard]] ForwardTensors forward_tensors() const;
   [[nodiscard]] Step step() const;
-  [[nodiscard]] std::optional<uint64_t> dropout_seed() const;
   [[nodiscard]] reference::Inputs reference_inputs() const;
 
   void poison_outputs();

@@ -126,6 +126,9 @@ void draw_dropout(Draw& draw, Case& c) {
   // Within cells of random bits, and beyond 32 bits.
   c.query_offset = draw.between(1, 40) + (draw.chance(0.5) ? int64_t{1} << 33 : 0);
   c.key_offset = c.query_offset + draw.between(0, 20);
+  // Tables that expressions index by b and h end where batch and heads do.
+  if (c.mask.find(' ') != std::string::npos || c.score != "s") return;
+  c.batch_offset = draw.between(0, 3), c.head_offset = draw.between(0, 40);
 }
 
 // Few queries against several chunks of keys: a kernel of its own.

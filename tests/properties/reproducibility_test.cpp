@@ -19,6 +19,9 @@ const char* const kProblems[] = {
     "b=1 hq=1 hkv=1 n=300 m=300 d=64 e=64 dtype=bf16",
     "b=2 hq=3 hkv=1 n=3 m=2100 d=24 e=16 mask=causal sink=normal",
     "b=1 hq=4 hkv=1 n=5 m=2300 d=32 e=32 mask=window:1200,0 bias=hk dtype=bf16",
+    "b=1 hq=4 hkv=2 n=150 m=163 d=64 e=64 mask=causal dropout=0.1 qoff=5 koff=3",
+    "b=1 hq=4 hkv=2 n=150 m=163 d=64 e=64 mask=causal dropout=0.1 dtype=bf16",
+    "b=1 hq=4 hkv=1 n=5 m=2300 d=32 e=32 dropout=0.1 dtype=bf16",
 };
 
 TEST(Reproducibility, ThreadsDoNotChangeBits) {

@@ -148,6 +148,7 @@ void AttentionData::run(const std::string& isa, int threads, uint8_t poison, boo
   if (c.scale > 0) problem.scale = c.scale;
   problem.has_bias = c.bias != "none";
   problem.has_sink = c.sink != verify::Sinks::kNone;
+  problem.dropout = c.dropout;
   problem.same_bits_as_prefill = c.same_bits_as_prefill;
   PlanOptions options;
   options.isa = isa;
@@ -157,7 +158,9 @@ void AttentionData::run(const std::string& isa, int threads, uint8_t poison, boo
                                            .query_length = c.query_length,
                                            .kv_length = c.kv_length,
                                            .query_offset = c.query_offset,
-                                           .key_offset = c.key_offset});
+                                           .key_offset = c.key_offset,
+                                           .batch_offset = c.batch_offset,
+                                           .head_offset = c.head_offset});
   Workspace workspace(plan);
   if (workspace.bytes() > 0) std::memset(workspace.data(), poison, workspace.bytes());
   for (Buffer* output : {&o, &lse, &dq, &dk, &dv, &dbias, &dsink}) output->fill_bytes(poison);
@@ -168,7 +171,9 @@ void AttentionData::run(const std::string& isa, int threads, uint8_t poison, boo
   t.grad_query = dq.tensor(), t.grad_key = dk.tensor(), t.grad_value = dv.tensor();
   t.grad_bias = dbias.tensor();
   t.sink = sink.tensor(), t.grad_sink = dsink.tensor();
-  plan.forward(schedule, {t.query, t.key, t.value, t.bias, t.output, t.logsumexp, {}, t.sink},
+  t.dropout_seed = verify::dropout_seed(c);
+  plan.forward(schedule,
+               {t.query, t.key, t.value, t.bias, t.output, t.logsumexp, {}, t.sink, t.dropout_seed},
                workspace);
   if (with_backward) plan.backward(schedule, t, workspace);
 }

@@ -48,9 +48,10 @@ struct Kernel {
   int64_t (*rows_scratch_bytes)(int64_t columns, const ProgramSizes&);
   // to = from * factor + bias where visible, -infinity elsewhere.
   void (*mask_rows)(const RowsLaunch&, void* scratch);
-  // to = softmax(from * factor + bias) of the visible columns, 0 elsewhere; logsumexp.
+  // to = softmax(from * factor + bias) of the visible columns, 0 elsewhere; logsumexp; dropped.
   void (*softmax_rows)(const RowsLaunch&, void* scratch);
-  // from: P, to: dP, which becomes dS = P (dP - rowsum(P dP) + grad_logsumexp).
+  // from: P, to: dO V^T, which becomes dS = P (dP - rowsum(P dP) + grad_logsumexp) with dP = Z o
+  // dO V^T; Z is read off `dropped`.
   void (*softmax_backward_rows)(const RowsLaunch&, void* scratch);
   void (*sum_rows)(const SumRowsLaunch&, void* scratch);
 };

@@ -4,10 +4,10 @@
 // the measure of every tolerance (verify/tolerance.h).
 //
 // Dot products and sums are float32 (float64 for float64 inputs) in index order; S and P, and in
-// the backward dP and dS, are stored in the dtype, P and dP once more behind dropout, as outputs are; logsumexp is that of the stored
-// exp(S - m). The backward is given it as plan.h passes it, in float32: P = exp(S - lse). A value
-// beyond the range of fp16 stays as it is, so that the measure is finite wherever the exact result
-// is.
+// the backward dP and dS, are stored in the dtype, P and dP once more behind dropout, as outputs
+// are; logsumexp is that of the stored exp(S - m). The backward is given it as plan.h passes it, in
+// float32: P = exp(S - lse). A value beyond the range of fp16 stays as it is, so that the measure
+// is finite wherever the exact result is.
 #pragma once
 
 #include <vector>

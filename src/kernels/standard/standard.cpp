@@ -9,6 +9,7 @@
 #include "expr/recognise.h"
 #include "expr/specialise.h"
 #include "kernels/cpu/registry.h"
+#include "kernels/dropout.h"
 #include "problem/bind.h"
 
 namespace tilewise {
@@ -77,12 +78,16 @@ void for_each_item(Executor& executor, int workers, int64_t items, const Body& b
 // The parts of a workspace.
 struct StandardPlan::Matrices {
   Matrices(const StandardPlan& plan, void* workspace)
-      : plan_(plan),
-        memory_(static_cast<char*>(workspace)),
-        p_(memory_ + (plan.matrices_ - 1) * plan.matrix_bytes_) {}
+      : plan_(plan), memory_(static_cast<char*>(workspace)) {}
   // Of query head `head` of all batches.
   [[nodiscard]] Operand s(int64_t head) const { return of(memory_, head); }
-  [[nodiscard]] Operand p(int64_t head) const { return of(p_, head); }
+  [[nodiscard]] Operand p(int64_t head) const {
+    return of(memory_ + plan_.p_ * plan_.matrix_bytes_, head);
+  }
+  // Z o P: P itself without dropout.
+  [[nodiscard]] Operand dropped(int64_t head) const {
+    return of(memory_ + plan_.dropped_ * plan_.matrix_bytes_, head);
+  }
   [[nodiscard]] Operand dp(int64_t head) const { return of(memory_, head); }
   [[nodiscard]] char* scratch(int worker) const {
     return memory_ + plan_.matrices_ * plan_.matrix_bytes_ + worker * plan_.scratch_bytes_;
@@ -95,7 +100,6 @@ struct StandardPlan::Matrices {
   }
   const StandardPlan& plan_;
   char* memory_;
-  char* p_;
 };
 
 StandardPlan make_standard(const Problem& problem, const Step& step,
@@ -118,6 +122,7 @@ StandardPlan make_standard(const Problem& problem, const Step& step,
   plan.dtype_ = problem.dtype;
   plan.real_ = problem.dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
   plan.scale_ = problem.scale.value_or(1 / std::sqrt(static_cast<double>(shape.head_dim)));
+  plan.dropout_ = problem.dropout;
   plan.set_masks(problem.mask, step);
 
   // Whole heads if there are enough of them for all workers, else parts of heads.
@@ -130,7 +135,9 @@ StandardPlan make_standard(const Problem& problem, const Step& step,
 
   plan.matrix_bytes_ = aligned(shape.batch * shape.query_heads * shape.query_length *
                                shape.kv_length * dtype_bytes(plan.dtype_));
-  plan.matrices_ = options.form == StandardForm::kStandard || options.with_backward ? 2 : 1;
+  plan.p_ = options.form == StandardForm::kStandard || options.with_backward ? 1 : 0;
+  plan.dropped_ = plan.p_ + (problem.dropout > 0 && options.with_backward ? 1 : 0);
+  plan.matrices_ = plan.dropped_ + 1;
   const int64_t dim = std::max(shape.head_dim, shape.value_dim);
   MatmulLaunch widest{};
   widest.columns = std::max(shape.kv_length, dim);
@@ -256,11 +263,16 @@ void StandardPlan::forward_rows(const ForwardTensors& t, const Matrices& m, int6
     rows.logsumexp_row = lse.row;
   }
   if (t.sink.data != nullptr) rows.sink = head_of(t.sink, 0, h).data;
+  const Operand dropped = m.dropped(head).from_row(part.first);
+  if (dropout_ > 0) {
+    rows.dropout = dropout_of(dropout_, t.dropout_seed);
+    rows.dropped = dropped.data;
+  }
   kernel_->softmax_rows(rows, scratch);
-  // Line 3: O = P V.
+  // Line 3: O = (Z o P) V.
   kernel_->matmul(
-      launch_of({part.rows(), shape_.value_dim, shape_.kv_length}, p, head_of(t.value, b, kv_head),
-                head_of(t.output, b, h).from_row(part.first), 1),
+      launch_of({part.rows(), shape_.value_dim, shape_.kv_length}, dropped,
+                head_of(t.value, b, kv_head), head_of(t.output, b, h).from_row(part.first), 1),
       scratch);
 }
 
@@ -304,6 +316,10 @@ void StandardPlan::backward_rows(const BackwardTensors& t, const Matrices& m, in
     rows.grad_logsumexp = dlse.data;
     rows.grad_logsumexp_row = dlse.row;
   }
+  if (dropout_ > 0) {
+    rows.dropout = dropout_of(dropout_, t.dropout_seed);
+    rows.dropped = m.dropped(head).from_row(part.first).data;
+  }
   kernel_->softmax_backward_rows(rows, scratch);
   kernel_->matmul(
       launch_of({part.rows(), shape_.head_dim, shape_.kv_length}, ds, head_of(t.key, b, kv_head),
@@ -327,7 +343,8 @@ void StandardPlan::backward_keys(const BackwardTensors& t, const Matrices& m, in
     const Operand sums = {scratch + sums_offset_, real_, dim, 1};
     for (int64_t i = 0; i < group; ++i) {
       const int64_t h = kv_head * group + i, head = b * shape_.query_heads + h;
-      const Operand weights = (is_key ? m.dp(head) : m.p(head)).transposed().from_row(part.first);
+      const Operand weights =
+          (is_key ? m.dp(head) : m.dropped(head)).transposed().from_row(part.first);
       kernel_->matmul(launch_of({part.rows(), dim, shape_.query_length}, weights,
                                 head_of(of_queries, b, h), group > 1 ? sums : to, alpha, i > 0),
                       scratch);

@@ -12,6 +12,9 @@
 //              dV = P^T dO; dK = scale dS^T Q; dbias = dS summed;
 //              dsink = -exp(sink - LSE) (rowsum(dO * O) - dlse) summed
 //
+// With dropout the softmax pass writes one more matrix, Z o P, which takes the place of P in the
+// products with V and dO, and which the pass of dS reads beside P.
+//
 // Words moved: io_model's standard_forward with 1 separate pass where there is a bias or mask, else
 // 0; megatron_forward; standard_backward. Stored matrices, in the problem's dtype: S and P; in
 // Megatron's form one for both, and dP where gradients are wanted (elsewhere it takes the place of
@@ -83,14 +86,16 @@ class StandardPlan {
   DType dtype_ = DType::kFloat32;
   DType real_ = DType::kFloat32;  // of logsumexp and of sums
   double scale_ = 1;
+  double dropout_ = 0;
   std::vector<HeadMask> masks_;
   std::vector<int32_t> mask_of_head_;  // [batch, query_heads]
   TileOrigin origin_;
   ProgramSizes program_sizes_;
   int64_t matrix_bytes_ = 0;  // of S [batch, query_heads, N, M], rounded up
   int64_t matrices_ = 2;
-  int64_t scratch_bytes_ = 0;  // of one worker
-  int64_t sums_offset_ = 0;    // in it: Real (key block, max(head_dim, value_dim))
+  int64_t p_ = 1, dropped_ = 1;  // which of them; the same where P itself is not needed
+  int64_t scratch_bytes_ = 0;    // of one worker
+  int64_t sums_offset_ = 0;      // in it: Real (key block, max(head_dim, value_dim))
   int64_t workspace_bytes_ = 0;
   int64_t query_blocks_ = 1, key_blocks_ = 1;  // per head
 };

@@ -10,6 +10,7 @@
 
 #include "base/dtype.h"
 #include "base/random.h"
+#include "base/tile_program.h"
 #include "kernels/reference/naive.h"
 #include "verify/guarded_memory.h"
 
@@ -28,12 +29,13 @@ struct Case {
   int bias = 0;  // 0: none; else 1 plus the sum of 1: batch, 2: heads, 4: queries are broadcast
   bool dlse = false;
   double size = 1;
+  double dropout = 0;
 };
 
 inline void PrintTo(const Case& c, std::ostream* out) {
   *out << "B" << c.batch << " H" << c.query_heads << "/" << c.kv_heads << " N" << c.queries << "x"
        << c.keys << " d" << c.head_dim << " e" << c.value_dim << " " << c.mask << " layout "
-       << static_cast<int>(c.layout) << " bias " << c.bias;
+       << static_cast<int>(c.layout) << " bias " << c.bias << " dropout " << c.dropout;
 }
 
 // A tensor between guard pages.
@@ -118,8 +120,16 @@ struct Data {
     if (c.dlse) in.grad_logsumexp = dlse.view;
     in.mask = mask_from_text(c.mask);
     in.scale = 1 / std::sqrt(static_cast<double>(c.head_dim));
+    in.dropout = c.dropout;
+    in.dropout_seed = kSeed;
+    in.step.query_offset = origin().query, in.step.key_offset = origin().key;
     return in;
   }
+  // Tiles with dropout begin anywhere in a cell of random bits.
+  TileOrigin origin() const {
+    return c.dropout > 0 ? TileOrigin{0, 0, 5, 19} : TileOrigin{0, 0, 0, 0};
+  }
+  static constexpr uint64_t kSeed = 0x9876543210fedcba;
   Case c;
   DType dtype, real;
   Array q, k, v, o, g, lse, dlse, bias;

@@ -17,6 +17,7 @@
 #include "kernels/cpu/backward_case.h"
 #include "kernels/cpu/registry.h"
 #include "kernels/cpu/test_masks.h"
+#include "kernels/dropout.h"
 #include "verify/tolerance.h"
 
 namespace tilewise::backward_test {
@@ -101,6 +102,8 @@ inline void run_forward(const Kernel& kernel, Data& data, const TestMasks* masks
   const reference::Inputs in = data.inputs();
   args.scale = static_cast<float>(in.scale);
   args.scale_f64 = in.scale;
+  args.dropout = dropout_of(c.dropout, Data::kSeed);
+  args.origin = data.origin();
   args.query = data.q.view;
   args.key = data.k.view;
   args.value = data.v.view;
@@ -132,6 +135,8 @@ inline void run_decode(const Kernel& kernel, Data& data, const TestMasks& masks)
   const reference::Inputs in = data.inputs();
   args.scale = static_cast<float>(in.scale);
   args.scale_f64 = in.scale;
+  args.dropout = dropout_of(c.dropout, Data::kSeed);
+  args.origin = data.origin();
   args.query = data.q.view;
   args.key = data.k.view;
   args.value = data.v.view;
@@ -173,6 +178,8 @@ inline int run_backward(const Kernel& kernel, Data& data, const Setting& how, Re
   const reference::Inputs in = data.inputs();
   args.scale = static_cast<float>(in.scale);
   args.scale_f64 = in.scale;
+  args.dropout = dropout_of(c.dropout, Data::kSeed);
+  args.origin = data.origin();
   args.query = data.q.view;
   args.key = data.k.view;
   args.value = data.v.view;

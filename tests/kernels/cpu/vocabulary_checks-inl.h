@@ -11,6 +11,7 @@
 #include "base/dtype.h"
 #include "base/random.h"
 #include "kernels/cpu/check-inl.h"
+#include "kernels/cpu/dropout_checks-inl.h"
 #include "kernels/cpu/generic/forward_tiles-inl.h"
 #include "kernels/cpu/program_checks-inl.h"
 #include "kernels/cpu/visible_checks-inl.h"
@@ -450,7 +451,8 @@ const char* check_cold_path() {
                                .key = 0,
                                .depth = kDepth,
                                .careful = false,
-                               .vectors = X::kVectors};
+                               .vectors = X::kVectors,
+                               .dropped = nullptr};
       for (int i = 0; i < visible.count; ++i) {
         const Segment& s = visible.segments[i];
         for (int row = s.begin; row < s.end; row += kUnit) {
@@ -485,10 +487,20 @@ const char* check_cold_path() {
 template <class X>
 constexpr tilewise::VocabularyChecks make_checks(const char* name,
                                                  const char* (*products)() = check_products<X>) {
-  return {
-      name,      check_operations<X>, check_transpose<X>, check_conversions<X>, check_exp2<X>,
-      products,  check_visible<X>,    check_packing<X>,   check_cold_path<X>,   check_elementary<X>,
-      X::kLanes, kWidth<X>,           evaluate<X>};
+  return {name,
+          check_operations<X>,
+          check_transpose<X>,
+          check_conversions<X>,
+          check_exp2<X>,
+          products,
+          check_visible<X>,
+          check_packing<X>,
+          check_cold_path<X>,
+          check_dropout<X>,
+          check_elementary<X>,
+          X::kLanes,
+          kWidth<X>,
+          evaluate<X>};
 }
 
 }  // namespace

@@ -29,6 +29,7 @@ struct VocabularyChecks {
   const char* (*visible)();      // segments and bits against the definition of a band
   const char* (*packing)();      // rows, pairs, transposes with every stride and tail
   const char* (*cold_path)();    // score_unit and score_unit_cold give the same bits
+  const char* (*dropout)();      // random bits of tiles against the definition
   const char* (*elementary)();   // exp, log, tanh against the runtime's
 
   int lanes, width;  // of a vector, of a register block

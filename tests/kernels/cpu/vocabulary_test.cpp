@@ -19,6 +19,7 @@ TEST_P(Vocabulary, Products) { EXPECT_STREQ(GetParam()->products(), ""); }
 TEST_P(Vocabulary, Visible) { EXPECT_STREQ(GetParam()->visible(), ""); }
 TEST_P(Vocabulary, Packing) { EXPECT_STREQ(GetParam()->packing(), ""); }
 TEST_P(Vocabulary, ColdPathGivesTheSameBits) { EXPECT_STREQ(GetParam()->cold_path(), ""); }
+TEST_P(Vocabulary, Dropout) { EXPECT_STREQ(GetParam()->dropout(), ""); }
 TEST_P(Vocabulary, Elementary) { EXPECT_STREQ(GetParam()->elementary(), ""); }
 
 INSTANTIATE_TEST_SUITE_P(All, Vocabulary, testing::ValuesIn(supported_vocabularies()),

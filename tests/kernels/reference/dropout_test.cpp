@@ -66,8 +66,7 @@ TEST(Dropout, RateIsTheProbability) {
     const double threshold = std::round(p * 65536), rate = threshold / 65536;
     double dropped = 0;
     for (int64_t q = 0; q < 4 * kSide; ++q)
-      for (int64_t k = 0; k < 4 * kSide; ++k)
-        dropped += dropout_bits(12, 0, 0, q, k) < threshold;
+      for (int64_t k = 0; k < 4 * kSide; ++k) dropped += dropout_bits(12, 0, 0, q, k) < threshold;
     const double pairs = 16 * kSide * kSide;
     EXPECT_LE(std::abs(dropped - rate * pairs), 4 * std::sqrt(pairs * rate * (1 - rate))) << p;
   }

@@ -39,6 +39,7 @@ Problem problem_of(const Case& c) {
   if (c.scale > 0) problem.scale = c.scale;
   problem.has_bias = c.bias != "none";
   problem.has_sink = c.sink != Sinks::kNone;
+  problem.dropout = c.dropout;
   return problem;
 }
 
@@ -180,6 +181,27 @@ TEST(Standard, ResultsDoNotDependOnThreads) {
   }
 }
 
+// Without gradients P is dropped where it lies.
+TEST(Standard, DropoutOfTheForwardAlone) {
+  Case c =
+      case_from_text("b=2 hq=2 hkv=1 n=45 m=61 d=16 e=24 mask=causal dropout=0.3 qoff=7 seed=3");
+  CaseMemory memory(c);
+  const Exact exact = exact_of(memory);
+  for (StandardForm form : {StandardForm::kStandard, StandardForm::kMegatron}) {
+    StandardOptions options;
+    options.form = form;
+    auto both = run(c, memory, options);
+    options.with_backward = false;
+    const StandardPlan plan = make_standard(problem_of(c), memory.step(), options);
+    const GuardedMemory workspace(plan.workspace_bytes(), c.flush);
+    memory.poison_outputs();
+    plan.forward(memory.forward_tensors(), workspace.data());
+    EXPECT_EQ(dense(memory.tensors().output), both[0]);
+    EXPECT_EQ(dense(memory.tensors().logsumexp), both[1]);
+    expect_near(memory, exact, both, "forward alone");
+  }
+}
+
 TEST(Standard, RowThatSeesNothingIsZero) {
   Case c = case_from_text("b=1 hq=1 hkv=1 n=5 m=3 d=8 e=8 dtype=fp32 mask=causal seed=3");
   CaseMemory memory(c);
@@ -198,21 +220,26 @@ TEST(Standard, RowThatSeesNothingIsZero) {
   }
 }
 
-// The matrices dominate: 2 (forward of Megatron's form: 1) times batch heads N M elements.
+// The matrices dominate: 2 (forward of Megatron's form: 1; gradients with dropout: 3) times batch
+// heads N M elements.
 TEST(Standard, WorkspaceHoldsTheMatrices) {
   const Case c = case_from_text("b=2 hq=4 hkv=2 n=1000 m=2000 d=64 e=64 dtype=bf16 seed=3");
   const int64_t matrix = 2 * 4 * 1000 * 2000 * 2;
-  const auto matrices = [&](StandardForm form, bool with_backward) {
+  const auto matrices = [&](StandardForm form, bool with_backward, double dropout = 0) {
     StandardOptions options;
     options.form = form;
     options.with_backward = with_backward;
     options.threads = 1;
-    return double(make_standard(problem_of(c), step_of(c), options).workspace_bytes()) / matrix;
+    Problem problem = problem_of(c);
+    problem.dropout = dropout;
+    return double(make_standard(problem, step_of(c), options).workspace_bytes()) / matrix;
   };
   EXPECT_NEAR(matrices(StandardForm::kStandard, true), 2, 0.1);
   EXPECT_NEAR(matrices(StandardForm::kStandard, false), 2, 0.1);
   EXPECT_NEAR(matrices(StandardForm::kMegatron, true), 2, 0.1);
   EXPECT_NEAR(matrices(StandardForm::kMegatron, false), 1, 0.1);
+  EXPECT_NEAR(matrices(StandardForm::kStandard, true, 0.1), 3, 0.1);
+  EXPECT_NEAR(matrices(StandardForm::kMegatron, false, 0.1), 1, 0.1);
 }
 
 TEST(Standard, UnknownIsaIsRefused) {

@@ -121,6 +121,7 @@ struct Avx2F32 {
   TILEWISE_INLINE Wide multiply_low(Wide a, Wide b) {
     return (Wide)_mm256_mul_epu32((__m256i)a, (__m256i)b);
   }
+  TILEWISE_INLINE Wide upper(Wide a) { return a >> 32; }
   TILEWISE_INLINE Wide xor3(Wide a, Wide b, Wide c) { return a ^ b ^ c; }
   TILEWISE_INLINE Ints low_halves(Wide a, Wide b) {
     const __m256 halves = _mm256_shuffle_ps((__m256)a, (__m256)b, 0x88);

@@ -66,8 +66,8 @@ struct Avx512Bf16 : Avx512F32 {
   // The sign alone of the first halves where `first`, of the second ones where `second`.
   TILEWISE_INLINE Vec keep_signs(Vec w, Mask first, Mask second) {
     __m512i words = _mm512_castps_si512(w);
-    words = _mm512_mask_and_epi32(words, first, words,
-                                  _mm512_set1_epi32(static_cast<int>(0xffff8000)));
+    words =
+        _mm512_mask_and_epi32(words, first, words, _mm512_set1_epi32(static_cast<int>(0xffff8000)));
     words = _mm512_mask_and_epi32(words, second, words,
                                   _mm512_set1_epi32(static_cast<int>(0x8000ffff)));
     return _mm512_castsi512_ps(words);

@@ -48,12 +48,12 @@ struct PanelScores {
   Real* ds_keys;  // dS again in words of keys (dq_word), where these differ: for dQ
                   // (rows, kStep) where products are of tiles
   Real* ds_real;  // (rows, kWidth), not rounded to words; null: no gradients of bias or tables
-  TablePart<X>* tables;  // null: no gradients of tables
-  int64_t index;         // of the panel in its tile of keys
-  bool careful;          // mark masked pairs by -0.0; NaN and infinity as arithmetic has them
+  TablePart<X>* tables;     // null: no gradients of tables
+  int64_t index;            // of the panel in its tile of keys
+  bool careful;             // mark masked pairs by -0.0; NaN and infinity as arithmetic has them
   const uint64_t* dropped;  // find_dropped; null: no dropout
   Real keep_scale;          // r; P lacks it, dP does not
-  Rows ahead[2];         // rows that are brought into the second-level cache meanwhile
+  Rows ahead[2];            // rows that are brought into the second-level cache meanwhile
 };
 
 // acc += one word of MR rows times one word of NV vectors of keys; moves on to the next word.
@@ -128,7 +128,7 @@ TILEWISE_INLINE void multiply_rows(const PanelScores<X>& panel, int row, int lan
     const Vec minus_delta = X::broadcast(panel.minus_delta[row + i]);
     TILEWISE_UNROLL for (int j = 0; j < NV; ++j) s[i][j] = Vec{},
                                                  dp[i][j] = kStartsAtDelta<X, kDrops> ? minus_delta
-                                                                                  : Vec{};
+                                                                                      : Vec{};
   }
   const char *q = panel.q.row(row), *g = panel.g.row(row);
   const int64_t q_stride = panel.q.stride, g_stride = panel.g.stride;
@@ -231,11 +231,12 @@ __attribute__((noinline)) void score_rows(const PanelScores<X>& panel, int row, 
       Vec y = dp[i + h][j];
       if constexpr (!kStartsAtDelta<X, kDrops>) {
         const Vec minus_delta = X::broadcast(panel.minus_delta[r]);
-        if constexpr (kDrops)
-          y = X::select(dropped_lanes<X>(panel.dropped[r], j0 + j), minus_delta,
-                        X::fma(y, X::broadcast(panel.keep_scale), minus_delta));
-        else
+        if constexpr (kDrops) {  // dP = Z o dO V^T
+          const auto dropped = dropped_lanes<X>(panel.dropped[r], j0 + j);
+          y = X::fma(y, X::select(dropped, Vec{}, X::broadcast(panel.keep_scale)), minus_delta);
+        } else {
           y = X::add(y, minus_delta);
+        }
       }
       if constexpr (kKind != UnitKind::kBiased) {
         p[h] = exp2_small<X>(X::max(low, x));

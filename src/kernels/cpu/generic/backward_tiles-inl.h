@@ -277,8 +277,8 @@ bool store_key_gradients(const tilewise::BackwardLaunch& args, const tilewise::B
                   lanes = smaller(kWidth<X>, tile.keys - p * kWidth<X>);
     transpose_out<X>(scratch.dkt + p * scratch.q_width * kWidth<X>, scale, shape.head_dim, dk,
                      first, lanes);
-    transpose_out<X>(scratch.dvt + p * scratch.g_width * kWidth<X>, keep, shape.value_dim, dv, first,
-                     lanes);
+    transpose_out<X>(scratch.dvt + p * scratch.g_width * kWidth<X>, keep, shape.value_dim, dv,
+                     first, lanes);
   }
   return !any_not_finite<X>(scratch.dkt, tile.panels * scratch.q_width * kWidth<X>) &&
          !any_not_finite<X>(scratch.dvt, tile.panels * scratch.g_width * kWidth<X>);

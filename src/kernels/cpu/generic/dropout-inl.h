@@ -34,7 +34,7 @@ struct SharedRounds {
 // Bit l of row r: lane l, counted from where the cells of the tile begin.
 struct DroppedTile {
   uint64_t rows[kMaxRows + kCell];
-  uint32_t round_key[2][kRounds];
+  uint64_t round_key[2][kRounds];  // below 2^32
   SharedRounds shared;
 };
 
@@ -75,14 +75,14 @@ void share_rounds(const TilePlace& place, Cells queries, Cells keys, DroppedTile
   const uint64_t first_query = static_cast<uint64_t>(place.queries.first) / kCell * 8;
   for (int i = queries.begin * 8; i < queries.end * 8; i += W) {
     const Wide p0 = X::multiply_low(m0, count_wide<X>(first_query + static_cast<uint64_t>(i)));
-    const Wide x2 = X::xor3(p0 >> 32, wide<X>(static_cast<uint64_t>(place.batch)),
-                            wide<X>(key[1][0]));
+    const Wide x2 =
+        X::xor3(X::upper(p0), wide<X>(static_cast<uint64_t>(place.batch)), wide<X>(key[1][0]));
     const Wide p1 = X::multiply_low(m1, x2);
-    const Wide x0 = X::xor3(p1 >> 32, wide<X>(head), wide<X>(key[0][1]));
+    const Wide x0 = X::xor3(X::upper(p1), wide<X>(head), wide<X>(key[0][1]));
     const Wide second = X::multiply_low(m0, x0);
     store(tile.shared.query[0] + i, p0 ^ wide<X>(key[1][1]));
     store(tile.shared.query[1] + i, p1 ^ wide<X>(key[0][2]));
-    store(tile.shared.query[2] + i, (second >> 32) ^ wide<X>(key[1][2]));
+    store(tile.shared.query[2] + i, X::upper(second) ^ wide<X>(key[1][2]));
     store(tile.shared.query[3] + i, second);
   }
   const uint64_t first_key = static_cast<uint64_t>(place.keys.first) / kCell * 4;
@@ -90,7 +90,7 @@ void share_rounds(const TilePlace& place, Cells queries, Cells keys, DroppedTile
     const Wide x0 = X::xor3(count_wide<X>(first_key + static_cast<uint64_t>(i)),
                             wide<X>(head >> 32), wide<X>(key[0][0]));
     const Wide p0 = X::multiply_low(m0, x0);
-    store(tile.shared.key[0] + i, p0 >> 32);
+    store(tile.shared.key[0] + i, X::upper(p0));
     store(tile.shared.key[1] + i, p0);
   }
 }
@@ -131,15 +131,15 @@ TILEWISE_INLINE void drop_cell(const DroppedTile& tile, int query_cell, int key_
         return wide<X>(tile.shared.key[n][key_cell * 4 + j]);
       };
       x1[v] = X::multiply_low(m1, query(0) ^ key(0));
-      x0[v] = (x1[v] >> 32) ^ query(1);
+      x0[v] = X::upper(x1[v]) ^ query(1);
       x2[v] = query(2) ^ key(1);
       x3[v] = query(3);
     }
     TILEWISE_UNROLL for (int round = 3; round < kRounds; ++round) {
       TILEWISE_UNROLL for (int v = 0; v < V; ++v) {
         const Wide p0 = X::multiply_low(m0, x0[v]), p1 = X::multiply_low(m1, x2[v]);
-        x0[v] = X::xor3(p1 >> 32, x1[v], wide<X>(tile.round_key[0][round]));
-        x2[v] = X::xor3(p0 >> 32, x3[v], wide<X>(tile.round_key[1][round]));
+        x0[v] = X::xor3(X::upper(p1), x1[v], wide<X>(tile.round_key[0][round]));
+        x2[v] = X::xor3(X::upper(p0), x3[v], wide<X>(tile.round_key[1][round]));
         x1[v] = p1;
         x3[v] = p0;
       }
@@ -184,17 +184,17 @@ const uint64_t* find_dropped(const tilewise::Dropout& dropout, const TilePlace& 
             lane_shift = static_cast<int>(first_lane % kCell);
   for (int round = 0; round < kRounds; ++round)
     for (int i = 0; i < 2; ++i)
-      tile.round_key[i][round] = static_cast<uint32_t>(dropout.seed >> (32 * i)) +
-                                 static_cast<uint32_t>(round) * kPhiloxWeyl[i];
+      tile.round_key[i][round] = static_cast<uint32_t>(
+          (dropout.seed >> (32 * i)) + static_cast<uint32_t>(round) * kPhiloxWeyl[i]);
   const int begin = segments[0].begin, end = segments[count - 1].end;
   const Cells rows = cells_of(begin, end - begin, row_shift),
               lanes = cells_of(0, kWidth<X>, lane_shift);
   share_rounds<X>(place, kRowsAreKeys ? lanes : rows, kRowsAreKeys ? rows : lanes, tile);
   for (int i = 0; i < count; ++i) {
     const Segment& s = segments[i];
-    drop_cells<X, kRowsAreKeys>(
-        dropout.threshold, cells_of(s.begin, s.end - s.begin, row_shift),
-        cells_of(s.j0 * X::kLanes, (s.j1 - s.j0) * X::kLanes, lane_shift), tile);
+    drop_cells<X, kRowsAreKeys>(dropout.threshold, cells_of(s.begin, s.end - s.begin, row_shift),
+                                cells_of(s.j0 * X::kLanes, (s.j1 - s.j0) * X::kLanes, lane_shift),
+                                tile);
   }
   if (lane_shift > 0)
     for (int r = begin; r < end; ++r) tile.rows[row_shift + r] >>= lane_shift;

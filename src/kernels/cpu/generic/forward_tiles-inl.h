@@ -161,8 +161,17 @@ __attribute__((noinline)) void transform_scores(const QueryBlock<X>& q, const Ti
   tile.score->unit(row, j0, j0 + NV, s);
 }
 
+// What the product takes of a unit of which l has the whole P.
+template <class X, int NV>
+void drop_unit(const TileScores<X>& tile, int j0, int row) {
+  auto* p = tile.p + row / X::kWord * kWidth<X> + j0 * X::kLanes;
+  TILEWISE_UNROLL for (int i = 0; i < kUnit; i += X::kWord) TILEWISE_UNROLL for (int j = 0; j < NV;
+                                                                                 ++j)
+      drop_words<X>(tile.dropped, row + i, j0 + j, p + i / X::kWord * kWidth<X> + j * X::kLanes);
+}
+
 // Lines 9 to 11 for one unit of a segment: P = 2^(S - m), l += rowsum(P), m raised where it must
-// be.
+// be; then dropout.
 template <class X>
 void absorb_unit(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys, const Segment& s,
                  int row) {
@@ -179,6 +188,7 @@ void absorb_unit(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys, 
       score_unit<X, NV, UnitKind::kMasked>(q, tile, unit, row, s.j0, true);
     else
       score_unit<X, NV, UnitKind::kPlain>(q, tile, unit, row, s.j0, false);
+    if (!kTiled<X> && tile.dropped) drop_unit<X, NV>(tile, s.j0, row);
   };
   const int vectors = s.j1 - s.j0;
   if constexpr (X::kVectors > 2)
@@ -187,14 +197,6 @@ void absorb_unit(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys, 
     if (vectors == 2) run.template operator()<2>();
   if (vectors == 1) run.template operator()<1>();
   if (q.fresh) q.fresh = q.raising = false;  // the first raise says nothing about the next
-}
-
-// What the product takes of a unit of which l has the whole P.
-template <class X>
-void drop_unit(const TileScores<X>& tile, const Segment& s, int row) {
-  for (int r = row; r < row + kUnit; r += X::kWord)
-    for (int j = s.j0; j < s.j1; ++j)
-      drop_words<X>(tile.dropped, r, j, tile.p + r / X::kWord * kWidth<X> + j * X::kLanes);
 }
 
 // Rows [begin, end) of a tile.
@@ -235,7 +237,6 @@ void absorb_tile(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys,
         if (follow_sums(q, tile)) rescale(group);
       }
       absorb_unit(q, tile, keys, s, row);
-      if (!kTiled<X> && tile.dropped) drop_unit(tile, s, row);
       if (!q.raising) continue;
       if (kTiled<X>) rescale_rows(q, tile, group, row);
       rescale(group);

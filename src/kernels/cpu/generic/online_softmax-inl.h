@@ -56,11 +56,11 @@ struct TileScores {
   Real unscaled;            // what that S^T is multiplied by to be s
   const Real* bias;         // (rows, kWidth), times log2(e); null: none
   const uint16_t (*bits)[X::kVectors];
-  Real to_log2;   // what scores are multiplied by to be in base 2
-  int64_t key;    // local index of row 0
-  int64_t depth;  // words(head_dim)
-  bool careful;   // mark masked pairs by p = -0.0
-  int vectors;    // of lanes that hold queries
+  Real to_log2;             // what scores are multiplied by to be in base 2
+  int64_t key;              // local index of row 0
+  int64_t depth;            // words(head_dim)
+  bool careful;             // mark masked pairs by p = -0.0
+  int vectors;              // of lanes that hold queries
   const uint64_t* dropped;  // find_dropped; null: no dropout
 };
 

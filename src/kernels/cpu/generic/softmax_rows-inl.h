@@ -6,19 +6,24 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/cpu/generic/dropout-inl.h"
 #include "kernels/cpu/generic/eval_tile-inl.h"
 #include "kernels/cpu/generic/forward_tiles-inl.h"
 #include "kernels/rows.h"
 
 namespace {
 
-// Two rows of Real, padded to whole vectors, and what a program shows of kUnit rows.
+// Three rows of Real, padded to whole vectors, what a program shows of kUnit rows, and what is
+// dropped of the rows of a cell.
 template <class X>
 struct RowsScratch {
   using Real = typename X::Real;
   Real* first;
   Real* second;
-  uint16_t* bits;  // (kUnit, vectors)
+  Real* third;
+  uint16_t* bits;     // (kUnit, vectors)
+  uint64_t* dropped;  // (vectors / kVectors, kCell)
+  DroppedTile* tile;
   TileEvaluator<X> evaluator;
   int64_t vectors;  // of lanes in a row, in whole register blocks
   int64_t bytes;
@@ -27,7 +32,10 @@ struct RowsScratch {
     Scratch s{static_cast<char*>(memory)};
     first = s.take<Real>(columns + X::kLanes);
     second = s.take<Real>(columns + X::kLanes);
+    third = s.take<Real>(columns + X::kLanes);
     bits = s.take<uint16_t>(kUnit * vectors);
+    dropped = s.take<uint64_t>(vectors / X::kVectors * kCell);
+    tile = s.take<DroppedTile>(1);
     evaluator = TileEvaluator<X>(programs, false, s);
     bytes = s.used;
   }
@@ -172,7 +180,54 @@ double softmax_row(typename X::Real* row, int64_t count, typename X::Real sink) 
   return static_cast<double>(m) + kLn2 * __builtin_log2(static_cast<double>(total));
 }
 
-// to = softmax(from * factor + bias) of the visible columns, 0 elsewhere; from may be to.
+// What rows from r to the end of its cell drop of the columns that they see.
+template <class X>
+void drop_rows(const tilewise::RowsLaunch& args, int64_t r, RowsScratch<X>& scratch) {
+  const int64_t query = args.origin.query + args.first_query + r;
+  const int rows = static_cast<int>(smaller(kCell - query % kCell, args.rows - r));
+  int64_t begin = args.columns, end = 0;
+  for (int i = 0; i < rows; ++i) {
+    const Visible visible(args, r + i);
+    begin = smaller(begin, visible.begin);
+    end = larger(end, visible.end);
+  }
+  const Segment all = {0, rows, 0, X::kVectors, false};
+  for (int64_t part = begin / kWidth<X>; part * kWidth<X> < end; ++part) {
+    const TilePlace place = {args.origin.batch,
+                             {args.origin.head, nullptr},
+                             {query, nullptr},
+                             {args.origin.key + part * kWidth<X>, nullptr}};
+    const uint64_t* dropped =
+        find_dropped<X, false>(args.dropout, place, &all, 1, *scratch.tile);
+    for (int i = 0; i < rows; ++i)
+      scratch.dropped[part * kCell + (query + i) % kCell] = dropped[i];
+  }
+}
+
+// Columns [begin, begin + count) of row r: to = Z o p. Rows come in ascending order.
+template <class X>
+void drop_row(const tilewise::RowsLaunch& args, int64_t r, int64_t begin, int64_t count,
+              const typename X::Real* p, typename X::Real* to, RowsScratch<X>& scratch) {
+  const int64_t in_cell = (args.origin.query + args.first_query + r) % kCell;
+  if (r == 0 || in_cell == 0) drop_rows(args, r, scratch);
+  const auto keep = static_cast<typename X::Real>(args.dropout.keep_scale);
+  for (int64_t c = 0; c < count; ++c) {
+    const int64_t part = (begin + c) / kWidth<X>, lane = (begin + c) % kWidth<X>;
+    to[c] = p[c] * (scratch.dropped[part * kCell + in_cell] >> lane & 1 ? 0 : keep);
+  }
+}
+
+// Row r of a matrix: `row` in the visible columns, 0 elsewhere.
+template <class X>
+void store_visible(const Matrix& to, int64_t r, const Visible& visible, int64_t columns,
+                   const typename X::Real* row) {
+  store_row<X>(to, r, visible.begin, visible.end - visible.begin, row);
+  std::memset(to.at(r, 0), 0, visible.begin * to.column);
+  std::memset(to.at(r, visible.end), 0, (columns - visible.end) * to.column);
+}
+
+// to = softmax(from * factor + bias) of the visible columns, 0 elsewhere; from may be to, and so
+// may dropped.
 template <class X>
 void softmax_rows(const tilewise::RowsLaunch& args, void* memory) {
   using Real = typename X::Real;
@@ -192,19 +247,22 @@ void softmax_rows(const tilewise::RowsLaunch& args, void* memory) {
     const double logsumexp = softmax_row<X>(row, count, sink);
     if (args.logsumexp != nullptr)
       *real_at<X>(args.logsumexp, r * args.logsumexp_row) = static_cast<Real>(logsumexp);
-    store_row<X>(to, r, visible.begin, count, row);
-    std::memset(to.at(r, 0), 0, visible.begin * to.column);
-    std::memset(to.at(r, visible.end), 0, (args.columns - visible.end) * to.column);
+    store_visible<X>(to, r, visible, args.columns, row);
+    if (args.dropped == nullptr) continue;
+    drop_row(args, r, visible.begin, count, row, scratch.second, scratch);
+    store_visible<X>(rows_of(args.dropped, args.dtype, args.to_row), r, visible, args.columns,
+                     scratch.second);
   }
 }
 
-// from: P, to: dP. to = P (dP - Delta), Delta = rowsum(P dP) - grad_logsumexp.
+// from: P, to: dO V^T, times Z: dP. to = P (dP - Delta), Delta = rowsum(P dP) - grad_logsumexp.
 template <class X>
 void softmax_backward_rows(const tilewise::RowsLaunch& args, void* memory) {
   using Real = typename X::Real;
   using Vec = typename X::Vec;
   const RowsScratch<X> scratch(args.columns, args.program_sizes, memory);
   Real *p = scratch.first, *dp = scratch.second;
+  const Vec keep = X::broadcast(static_cast<Real>(keep_scale(args)));
   const Matrix from = rows_of(args.from, args.dtype, args.from_row);
   const Matrix to = rows_of(args.to, args.dtype, args.to_row);
   for (int64_t r = 0; r < args.rows; ++r) {
@@ -212,6 +270,14 @@ void softmax_backward_rows(const tilewise::RowsLaunch& args, void* memory) {
     load_row<X>(to, r, 0, args.columns, dp);
     fill_to_vector<X>(p, args.columns, 0);
     fill_to_vector<X>(dp, args.columns, 0);
+    if (args.dropped != nullptr) {
+      load_row<X>(rows_of(args.dropped, args.dtype, args.to_row), r, 0, args.columns, scratch.third);
+      fill_to_vector<X>(scratch.third, args.columns, 0);
+      for (int64_t i = 0; i < args.columns; i += X::kLanes) {  // 0 where P is 0 anyway
+        const auto gone = X::equal(X::load(scratch.third + i), Vec{});
+        X::store(dp + i, X::mul(X::load(dp + i), X::select(gone, Vec{}, keep)));
+      }
+    }
     Vec sum = Vec{};
     for (int64_t i = 0; i < args.columns; i += X::kLanes)
       sum = X::fma(X::load(p + i), X::load(dp + i), sum);

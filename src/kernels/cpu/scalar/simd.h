@@ -161,9 +161,9 @@ struct Scalar {
   // Half as many numbers of 64 bits, for random numbers (dropout-inl.h). The product is that of the
   // low halves.
   typedef uint64_t Wide __attribute__((vector_size(kLanes * 4), aligned(8)));
-  TILEWISE_INLINE Wide multiply_low(Wide a, Wide b) {
-    return (a & 0xffffffff) * (b & 0xffffffff);
-  }
+  TILEWISE_INLINE Wide multiply_low(Wide a, Wide b) { return (a & 0xffffffff) * (b & 0xffffffff); }
+  // Its high half in the low one.
+  TILEWISE_INLINE Wide upper(Wide a) { return a >> 32; }
   TILEWISE_INLINE Wide xor3(Wide a, Wide b, Wide c) { return a ^ b ^ c; }
   // The low halves of a, then of b.
   TILEWISE_INLINE Ints low_halves(Wide a, Wide b) {
