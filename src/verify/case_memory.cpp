@@ -147,8 +147,8 @@ void CaseMemory::add_packed(const std::string& name, std::vector<Block>& blocks,
   const Case& c = case_;
   Layout layout;
   layout.order = "bshd";
-  const Tensor all = add(name, blocks, c.dtype, layout, c.batch, c.query_heads + 2 * c.kv_heads,
-                         c.query_length, c.head_dim);
+  const Tensor all = add(name, blocks, c.dtype, layout, c.lengths.empty() ? c.batch : 1,
+                         c.query_heads + 2 * c.kv_heads, c.query_length, c.head_dim);
   const auto heads = [&](int64_t first, int64_t count) {
     Tensor t = all;
     t.data = static_cast<uint8_t*>(all.data) + first * all.strides[1] * dtype_bytes(all.dtype);
