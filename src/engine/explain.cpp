@@ -6,7 +6,6 @@
 #include <cstdio>
 
 #include "base/dtype.h"
-#include "engine/parts.h"
 #include "expr/print.h"
 #include "problem/ragged.h"
 
@@ -56,20 +55,11 @@ io_model::Words words_of_classes(const Schedule::Data& schedule, const WordsOf& 
           sum_of_classes(schedule, [&](size_t i) { return words_of(i).written; })};
 }
 
-// Of the uniform steps that the schedule consists of.
-template <class WordsOf>
-io_model::Words words_of_parts(const Schedule::Data& schedule, const WordsOf& words_of) {
-  io_model::Words sum;
-  for (const SchedulePart& part : schedule.parts)
-    sum = sum + words_of(PartView(schedule, part).uniform());
-  return sum;
-}
-
 // Between the private caches of a core and everything behind them (docs/io_model.md).
 std::string words_text(const Schedule::Data& schedule) {
   const auto standard = [&](io_model::Words (*words)(const io_model::Sizes&, int64_t)) {
-    return words_of_parts(schedule,
-                          [&](const Schedule::Data& one) { return words(sizes_of(one.shape), 0); });
+    return sum_of_parts(schedule,
+                        [&](const Schedule::Data& one) { return words(sizes_of(one.shape), 0); });
   };
   return "words     moved between the caches of a core and memory, predicted\n" +
          words_line("forward", forward_words(schedule), standard(io_model::standard_forward)) +
@@ -269,7 +259,7 @@ TileCounts backward_counts(const Schedule::Data& schedule, const HeadTiles& tile
 }
 
 io_model::Words forward_words(const Schedule::Data& schedule) {
-  return words_of_parts(schedule, [](const Schedule::Data& one) {
+  return sum_of_parts(schedule, [](const Schedule::Data& one) {
     const io_model::Sizes sizes = sizes_of(one.shape);
     const DecodeLaunch& decode = one.decode;
     if (one.decodes) {
@@ -283,7 +273,7 @@ io_model::Words forward_words(const Schedule::Data& schedule) {
 }
 
 io_model::Words backward_words(const Schedule::Data& schedule) {
-  return words_of_parts(schedule, [](const Schedule::Data& one) {
+  return sum_of_parts(schedule, [](const Schedule::Data& one) {
     const io_model::Sizes sizes = sizes_of(one.shape);
     return io_model::tiled_backward_prepare(sizes) + words_of_classes(one, [&](size_t i) {
              return io_model::tiled_backward(sizes, backward_counts(one, one.backward_tiles[i]));

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "engine/parts.h"
 #include "engine/plan_data.h"
 #include "schedule/tile_counts.h"
 
@@ -29,6 +30,14 @@ template <class ValueOf>
   for (size_t i = 0; i < schedule.heads.classes.size(); ++i)
     sum += value_of(i) * schedule.heads.classes[i].heads;
   return heads == 0 ? 0 : sum / heads;
+}
+// Something that the uniform steps of a schedule add up to.
+template <class ValueOf>
+[[nodiscard]] auto sum_of_parts(const Schedule::Data& schedule, const ValueOf& value_of) {
+  decltype(value_of(schedule)) sum{};
+  for (const SchedulePart& part : schedule.parts)
+    sum = sum + value_of(PartView(schedule, part).uniform());
+  return sum;
 }
 [[nodiscard]] io_model::Words forward_words(const Schedule::Data& schedule);
 [[nodiscard]] io_model::Words backward_words(const Schedule::Data& schedule);

@@ -8,6 +8,7 @@
 
 #include "expr/specialise.h"
 #include "problem/bind.h"
+#include "problem/ragged.h"
 
 namespace tilewise {
 namespace {
@@ -97,6 +98,16 @@ HeadClasses classify_heads(const Mask& mask, const expr::Values& values, const S
 }
 
 int64_t count_visible_pairs(const Mask& mask, const Step& step, int64_t query_heads) {
+  if (is_ragged(step)) {
+    int64_t sum = 0;
+    for (int64_t i = 0; i < step.batch; ++i) {
+      Step one = sequence_step(step, i);
+      one.tables = step.tables;
+      one.scalars = step.scalars;
+      sum += count_visible_pairs(mask, one, query_heads);
+    }
+    return sum;
+  }
   constexpr const char* kOperation = "visible pairs";
   expr::Values values;
   if (mask.expression() != nullptr) values = bind(*mask.expression(), step, kOperation);

@@ -284,6 +284,7 @@ bool depends_on_batch(const expr::Expression* expression) {
 // Sequences of equal lengths follow one another and share a schedule, unless b tells them apart.
 void build_ragged(const Plan::Data& plan, Schedule::Data& whole, const char* operation) {
   const Problem& problem = plan.problem;
+  whole.geometry = plan.tiles.geometry;
   whole.query_starts = copy_of(whole.step.query_starts);
   whole.key_starts = copy_of(whole.step.key_starts);
   const auto starts = [&](const std::vector<int64_t>& copy) {

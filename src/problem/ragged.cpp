@@ -26,25 +26,33 @@ void require_form(const SequenceStarts& starts, const char* name, int64_t batch,
   }
 }
 
-// length_name: of the axis. most: of one sequence.
+std::string element(const char* name, int64_t i) {
+  return std::string("step.") + name + "[" + text_of(i) + "]";
+}
+
+// length_name: of the axis.
 void require_ascending(const SequenceStarts& starts, const char* name, int64_t length,
-                       const char* length_name, int64_t most, const char* operation) {
-  const auto argument = [name](int64_t i) {
-    return std::string("step.") + name + "[" + text_of(i) + "]";
-  };
+                       const char* length_name, const char* operation) {
   int64_t before = start_at(starts, 0);
-  if (before != 0) reject(operation, argument(0), text_of(before), "0");
+  if (before != 0) reject(operation, element(name, 0), text_of(before), "0");
   for (int64_t i = 1; i < starts.size; ++i) {
     const int64_t start = start_at(starts, i);
     if (start < before || start > length) {
-      reject(operation, argument(i), text_of(start), text_of(before) + " to " + text_of(length),
+      reject(operation, element(name, i), text_of(start),
+             text_of(before) + " to " + text_of(length),
              std::string("starts ascend, and the last is at most ") + length_name);
     }
-    if (start - before > most) {
-      reject(operation, argument(i), "the end of a sequence of length " + text_of(start - before),
-             "at most " + text_of(most), std::string("raise the plan's max_") + length_name);
-    }
     before = start;
+  }
+}
+
+void require_at_most(const SequenceStarts& starts, const char* name, int64_t most,
+                     const char* max_name, const char* operation) {
+  for (int64_t i = 1; i < starts.size; ++i) {
+    const int64_t length = start_at(starts, i) - start_at(starts, i - 1);
+    if (length <= most) continue;
+    reject(operation, element(name, i), "the end of a sequence of length " + text_of(length),
+           "at most " + text_of(most), std::string("raise the plan's ") + max_name);
   }
 }
 
@@ -104,19 +112,23 @@ Tensor bias_of(const Tensor& bias, int64_t i, int64_t query_length, int64_t kv_l
   return one;
 }
 
-void validate_starts(const Problem& problem, const Step& step, const char* operation) {
+void validate_starts(const Step& step, const char* operation) {
   require_form(step.query_starts, "query_starts", step.batch, operation);
   require_form(step.key_starts, "key_starts", step.batch, operation);
   require_ascending(step.query_starts, "query_starts", step.query_length, "query_length",
-                    problem.max_query_length, operation);
-  require_ascending(step.key_starts, "key_starts", step.kv_length, "kv_length",
-                    problem.max_kv_length, operation);
+                    operation);
+  require_ascending(step.key_starts, "key_starts", step.kv_length, "kv_length", operation);
+}
+
+void validate_sequences(const Problem& problem, const Step& step, const char* operation) {
+  require_at_most(step.query_starts, "query_starts", problem.max_query_length, "max_query_length",
+                  operation);
+  require_at_most(step.key_starts, "key_starts", problem.max_kv_length, "max_kv_length", operation);
   const int64_t total = total_length(step.query_starts);
-  if (total > problem.max_total_queries) {
-    reject(operation, "step.query_starts[" + text_of(step.batch) + "]", text_of(total),
-           "at most " + text_of(problem.max_total_queries) + " queries in all sequences",
-           "raise the plan's max_total_queries");
-  }
+  if (total <= problem.max_total_queries) return;
+  reject(operation, element("query_starts", step.batch), text_of(total),
+         "at most " + text_of(problem.max_total_queries) + " queries in all sequences",
+         "raise the plan's max_total_queries");
 }
 
 }  // namespace tilewise

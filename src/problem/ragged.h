@@ -31,7 +31,9 @@ namespace tilewise {
 [[nodiscard]] Tensor bias_of(const Tensor& bias, int64_t i, int64_t query_length,
                              int64_t kv_length) noexcept;
 
-// problem is normalized. The starts of a step that has some; throws InvalidArgument.
-void validate_starts(const Problem& problem, const Step& step, const char* operation);
+// The starts of a step that has some, by themselves; then against the maxima of the problem, which
+// is normalized. Both throw InvalidArgument.
+void validate_starts(const Step& step, const char* operation);
+void validate_sequences(const Problem& problem, const Step& step, const char* operation);
 
 }  // namespace tilewise

@@ -101,7 +101,8 @@ void validate_step(const Problem& problem, const Step& step, const char* operati
   if (step.query_starts.data != nullptr || step.key_starts.data != nullptr) {
     require_between(operation, "query_length", step.query_length, 0, kMaxExtent);
     require_between(operation, "kv_length", step.kv_length, 0, kMaxExtent);
-    validate_starts(problem, step, operation);
+    validate_starts(step, operation);
+    validate_sequences(problem, step, operation);
   } else {
     validate_lengths(problem, step, operation);
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "verify/case.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -105,6 +106,26 @@ void read_bias(Case& c, const std::string& text) {
 
 void read_mask(Case& c, const std::string& text) { c.mask = mask_from_text(text).text(); }
 void read_score(Case& c, const std::string& text) { c.score = score_from_text(text).text(); }
+std::string lengths_text(const Case& c) {
+  std::string text;
+  for (const auto& [queries, keys] : c.lengths) {
+    if (!text.empty()) text += ',';
+    text.append(std::to_string(queries)).append(":").append(std::to_string(keys));
+  }
+  return text;
+}
+void read_lengths(Case& c, const std::string& text) {
+  for (const char* at = text.c_str(); *at != 0;) {
+    char *colon = nullptr, *end = nullptr;
+    const int64_t queries = std::strtoll(at, &colon, 10);
+    const int64_t keys = *colon == ':' ? std::strtoll(colon + 1, &end, 10) : -1;
+    if (queries < 0 || keys < 0 || colon == at || end == colon + 1 || (*end != ',' && *end != 0))
+      reject("lengths", text, "queries:keys of every sequence, such as 37:101,0:5");
+    c.lengths.emplace_back(queries, keys);
+    at = *end == ',' ? end + 1 : end;
+  }
+}
+
 std::string quoted(const std::string& text) {
   return text.find(' ') == std::string::npos ? text : '"' + text + '"';
 }
@@ -116,6 +137,7 @@ const std::vector<Field>& fields() {
       integer("hkv", &Case::kv_heads, 1),
       integer("n", &Case::query_length, 0),
       integer("m", &Case::kv_length, 0),
+      {"lengths", lengths_text, read_lengths},
       integer("d", &Case::head_dim, 1),
       integer("e", &Case::value_dim, 1),
       dtype("dtype", &Case::dtype),
@@ -193,6 +215,13 @@ Case case_from_text(const std::string& text) {
     }
     found->read(c, word.substr(equals + 1));
   }
+  if (!c.lengths.empty()) {
+    int64_t queries = 0, keys = 0;
+    for (const auto& [n, m] : c.lengths) queries += n, keys += m;
+    c.batch = static_cast<int64_t>(c.lengths.size());
+    c.query_length = std::max(c.query_length, queries);
+    c.kv_length = std::max(c.kv_length, keys);
+  }
   if (c.is_packed && (c.query_length != c.kv_length || c.head_dim != c.value_dim)) {
     reject("packed", "1", "0 unless n = m and d = e: one tensor holds q, k and v");
   }
@@ -212,7 +241,8 @@ std::vector<std::pair<std::string, std::string>> features(const Case& c) {
     if (l.order[3] != 'd' || l.step != 1) return "inner stride not 1";
     return l.order == "bhsd" ? "bhsd" : "other order";
   };
-  const std::string lengths = c.batch == 0                    ? "no batch"
+  const std::string lengths = !c.lengths.empty()              ? "ragged"
+                              : c.batch == 0                  ? "no batch"
                               : c.query_length == 0           ? "no queries"
                               : c.kv_length == 0              ? "no keys"
                               : c.query_length == 1           ? "one query"
@@ -229,7 +259,8 @@ std::vector<std::pair<std::string, std::string>> features(const Case& c) {
                     : c.kv_heads == 1 ? "multi-query"
                                       : "grouped"},
           {"lengths", lengths},
-          {"few queries", c.query_length > 16      ? "no"
+          {"few queries", !c.lengths.empty()       ? "ragged"
+                          : c.query_length > 16    ? "no"
                           : c.kv_length <= 1024    ? "one chunk of keys"
                           : c.same_bits_as_prefill ? "bits of prefill"
                                                    : "several chunks of keys"},

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // One problem with its data, as a line of text:
 //   b=2 hq=6 hkv=3 n=37 m=101 d=40 e=72 dtype=bf16 mask=window:7,0 bias=hk k=bshd~s seed=9
+// A ragged batch lists queries:keys of its sequences: lengths=37:101,0:5,12:0. Then n and m are the
+// lengths of the tensors, and what is longer than the sequences together is a tail.
 // An expression stands in quotes: mask="k <= q and doc[q % 97] == doc[k % 97]".
 // What is left out has its default; the line says everything, so that a failure can be repeated.
 #pragma once
@@ -48,6 +50,8 @@ enum class Sinks {
 struct Case {
   int64_t batch = 1, query_heads = 1, kv_heads = 1;
   int64_t query_length = 1, kv_length = 1;
+  // Of a ragged batch, queries and keys of every sequence; batch is their number.
+  std::vector<std::pair<int64_t, int64_t>> lengths = {};
   int64_t head_dim = 1, value_dim = 1;
   DType dtype = DType::kFloat32;
   std::string mask = "none";

@@ -8,6 +8,7 @@
 
 #include "base/dtype.h"
 #include "base/random.h"
+#include "problem/ragged.h"
 
 namespace tilewise::verify {
 namespace {
@@ -96,7 +97,15 @@ CaseMemory::CaseMemory(const Case& c)
       mask_(mask_from_text(c.mask)),
       score_(score_from_text(c.score)),
       data_(mask_, score_, c.seed) {
-  const int64_t b = c.batch, n = c.query_length, m = c.kv_length;
+  const bool is_ragged = !c.lengths.empty();
+  const int64_t b = is_ragged ? 1 : c.batch, n = c.query_length, m = c.kv_length;
+  if (is_ragged) query_starts_ = key_starts_ = {0};
+  int64_t longest_n = 0, longest_m = 0;
+  for (const auto& [queries, keys] : c.lengths) {
+    query_starts_.push_back(query_starts_.back() + queries);
+    key_starts_.push_back(key_starts_.back() + keys);
+    longest_n = std::max(longest_n, queries), longest_m = std::max(longest_m, keys);
+  }
   BackwardTensors& t = tensors_;
   if (c.is_packed) {
     add_packed("qkv", inputs_, t.query, t.key, t.value);
@@ -111,10 +120,12 @@ CaseMemory::CaseMemory(const Case& c)
     t.grad_value = add("grad_value", outputs_, c.dtype, c.gradient, b, c.kv_heads, m, c.value_dim);
   }
   if (c.bias != "none") {
-    const int64_t shape[] = {has_axis(c, 'b') ? b : 1, has_axis(c, 'h') ? c.query_heads : 1,
-                             has_axis(c, 'n') ? n : 1};
-    t.bias = add("bias", inputs_, c.bias_dtype, {}, shape[0], shape[1], shape[2], m);
-    t.grad_bias = add("grad_bias", outputs_, wide(c.dtype), {}, shape[0], shape[1], shape[2], m);
+    const int64_t shape[] = {has_axis(c, 'b') ? c.batch : 1, has_axis(c, 'h') ? c.query_heads : 1,
+                             has_axis(c, 'n') ? (is_ragged ? longest_n : n) : 1,
+                             is_ragged ? longest_m : m};
+    t.bias = add("bias", inputs_, c.bias_dtype, {}, shape[0], shape[1], shape[2], shape[3]);
+    t.grad_bias =
+        add("grad_bias", outputs_, wide(c.dtype), {}, shape[0], shape[1], shape[2], shape[3]);
   }
   if (c.sink != Sinks::kNone) {
     t.sink = add("sink", inputs_, wide(c.dtype), {}, 1, c.query_heads, 1, 1);
@@ -139,6 +150,7 @@ CaseMemory::CaseMemory(const Case& c)
   t.dropout_seed = dropout_seed(c);
   fill();
   place_not_a_number();
+  poison_tails();
   for (Block& block : inputs_) block.memory.make_read_only();
 }
 
@@ -160,8 +172,8 @@ void CaseMemory::add_packed(const std::string& name, std::vector<Block>& blocks,
   const Case& c = case_;
   Layout layout;
   layout.order = "bshd";
-  const Tensor all = add(name, blocks, c.dtype, layout, c.batch, c.query_heads + 2 * c.kv_heads,
-                         c.query_length, c.head_dim);
+  const Tensor all = add(name, blocks, c.dtype, layout, c.lengths.empty() ? c.batch : 1,
+                         c.query_heads + 2 * c.kv_heads, c.query_length, c.head_dim);
   const auto heads = [&](int64_t first, int64_t count) {
     Tensor t = all;
     t.data = static_cast<uint8_t*>(all.data) + first * all.strides[1] * dtype_bytes(all.dtype);
@@ -275,40 +287,58 @@ void CaseMemory::place_not_a_number() {
     case NotANumber::kUnseen:
       break;
   }
-  const reference::Inputs in = reference_inputs();
+  for (const Part& part : parts()) place_unseen(part);
+}
+
+void CaseMemory::place_unseen(const Part& part) {
+  const reference::Inputs& in = part.inputs;
   const int64_t group = case_.query_heads / case_.kv_heads;
-  std::vector<char> is_seen(case_.batch * case_.kv_heads * case_.kv_length, 0);
-  for (const reference::Row& row : reference::all_rows(t.query)) {
+  const int64_t batch = in.key.shape[0], keys = in.key.shape[2];
+  std::vector<char> is_seen(batch * case_.kv_heads * keys, 0);
+  for (const reference::Row& row : reference::all_rows(in.query)) {
     reference::Visibility is_visible(in, row.batch, row.head);
     bool sees = false;
-    for (int64_t j = 0; j < case_.kv_length; ++j) {
+    for (int64_t j = 0; j < keys; ++j) {
       if (!is_visible(row.query, j)) continue;
-      if (t.bias.data != nullptr &&
-          load_element(t.bias.data, t.bias.dtype,
-                       index_of(t.bias, t.bias.shape[0] == 1 ? 0 : row.batch,
-                                t.bias.shape[1] == 1 ? 0 : row.head,
-                                t.bias.shape[2] == 1 ? 0 : row.query, j)) == -kInfinity) {
+      if (in.bias.data != nullptr &&
+          load_element(in.bias.data, in.bias.dtype,
+                       index_of(in.bias, in.bias.shape[0] == 1 ? 0 : row.batch,
+                                in.bias.shape[1] == 1 ? 0 : row.head,
+                                in.bias.shape[2] == 1 ? 0 : row.query, j)) == -kInfinity) {
         continue;
       }
       sees = true;
-      is_seen[(row.batch * case_.kv_heads + row.head / group) * case_.kv_length + j] = 1;
+      is_seen[(row.batch * case_.kv_heads + row.head / group) * keys + j] = 1;
     }
     if (sees) continue;
-    fill_row(t.query, row.batch, row.head, row.query, kNaN);
-    fill_row(t.grad_output, row.batch, row.head, row.query, kNaN);
+    fill_row(in.query, row.batch, row.head, row.query, kNaN);
+    fill_row(in.grad_output, row.batch, row.head, row.query, kNaN);
     // With a sink LSE is that of the sink, and its gradient belongs to it.
     if (case_.has_grad_logsumexp && case_.sink == Sinks::kNone)
-      fill_row(t.grad_logsumexp, row.batch, row.head, row.query, kNaN);
+      fill_row(in.grad_logsumexp, row.batch, row.head, row.query, kNaN);
   }
-  for (int64_t b = 0; b < case_.batch; ++b) {
+  for (int64_t b = 0; b < batch; ++b) {
     for (int64_t h = 0; h < case_.kv_heads; ++h) {
-      for (int64_t j = 0; j < case_.kv_length; ++j) {
-        if (is_seen[(b * case_.kv_heads + h) * case_.kv_length + j]) continue;
-        fill_row(t.key, b, h, j, kNaN);
-        fill_row(t.value, b, h, j, kNaN);
+      for (int64_t j = 0; j < keys; ++j) {
+        if (is_seen[(b * case_.kv_heads + h) * keys + j]) continue;
+        fill_row(in.key, b, h, j, kNaN);
+        fill_row(in.value, b, h, j, kNaN);
       }
     }
   }
+}
+
+// What stands behind the last sequence is never read.
+void CaseMemory::poison_tails() {
+  if (case_.lengths.empty()) return;
+  const BackwardTensors& t = tensors_;
+  const auto poison = [](const Tensor& x, int64_t first) {
+    for (int64_t h = 0; x.data != nullptr && h < x.shape[1]; ++h)
+      for (int64_t i = first; i < x.shape[2]; ++i) fill_row(x, 0, h, i, kNaN);
+  };
+  for (const Tensor& x : {t.query, t.grad_output, t.grad_logsumexp})
+    poison(x, query_starts_.back());
+  for (const Tensor& x : {t.key, t.value}) poison(x, key_starts_.back());
 }
 
 ForwardTensors CaseMemory::forward_tensors() const {
@@ -324,6 +354,10 @@ Step CaseMemory::step() const {
             .key_offset = case_.key_offset,
             .batch_offset = case_.batch_offset,
             .head_offset = case_.head_offset};
+  if (!case_.lengths.empty()) {
+    step.query_starts = {query_starts_.data(), IntegerType::kInt64, case_.batch + 1};
+    step.key_starts = {key_starts_.data(), IntegerType::kInt64, case_.batch + 1};
+  }
   data_.add_to(step);
   return step;
 }
@@ -342,6 +376,25 @@ reference::Inputs CaseMemory::reference_inputs() const {
   in.dropout_seed = tensors_.dropout_seed.value_or(0);
   in.scale = case_.scale > 0 ? case_.scale : 1 / std::sqrt(double(case_.head_dim));
   return in;
+}
+
+std::vector<CaseMemory::Part> CaseMemory::parts() const {
+  const reference::Inputs whole = reference_inputs();
+  if (case_.lengths.empty()) return {{whole}};
+  std::vector<Part> parts;
+  for (int64_t i = 0; i < case_.batch; ++i) {
+    const auto [n, m] = case_.lengths[i];
+    Part part{whole, i, query_starts_[i], key_starts_[i]};
+    reference::Inputs& in = part.inputs;
+    for (Tensor* x : {&in.query, &in.grad_output, &in.grad_logsumexp})
+      *x = rows_of(*x, part.first_query, n);
+    for (Tensor* x : {&in.key, &in.value}) *x = rows_of(*x, part.first_key, m);
+    in.bias = bias_of(in.bias, i, n, m);
+    in.step = sequence_step(whole.step, i);
+    data_.add_to(in.step);
+    parts.push_back(std::move(part));
+  }
+  return parts;
 }
 
 void CaseMemory::poison_outputs() {

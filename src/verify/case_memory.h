@@ -22,6 +22,14 @@ class CaseMemory {
   [[nodiscard]] const BackwardTensors& tensors() const noexcept { return tensors_; }
   [[nodiscard]] ForwardTensors forward_tensors() const;
   [[nodiscard]] Step step() const;
+  // The whole case, or a sequence of a ragged batch: what the reference takes at a time.
+  struct Part {
+    reference::Inputs inputs;
+    int64_t entry = 0;  // of the batch
+    int64_t first_query = 0, first_key = 0;
+  };
+  [[nodiscard]] std::vector<Part> parts() const;
+  // Of a case that is not ragged.
   [[nodiscard]] reference::Inputs reference_inputs() const;
 
   void poison_outputs();
@@ -41,8 +49,11 @@ class CaseMemory {
                   Tensor& value);
   void fill();
   void place_not_a_number();
+  void place_unseen(const Part& part);
+  void poison_tails();
 
   Case case_;
+  std::vector<int64_t> query_starts_, key_starts_;  // of a ragged batch
   Mask mask_;
   Score score_;
   CaseData data_;

@@ -11,8 +11,10 @@
 #include "base/dtype.h"
 #include "kernels/reference/naive.h"
 #include "kernels/reference/reference.h"
+#include "problem/ragged.h"
 #include "tilewise/plan.h"
 #include "verify/case_memory.h"
+#include "verify/case_results.h"
 
 namespace tilewise::verify {
 namespace {
@@ -82,27 +84,25 @@ std::string Comparison::text() const {
 
 struct Experiment::State {
   explicit State(const Case& c) : problem_case(c), memory(c) {
-    using namespace reference;
-    const Inputs in = memory.reference_inputs();
-    const auto rows = all_rows(in.query);
+    using reference::Gradients, reference::Outputs;
     const BackwardTensors& t = memory.tensors();
-    const Outputs exact = forward(in);
-    const Gradients grad = backward(in);
+    const auto [exact, grad] = exact_results(memory);
     std::vector<Outputs> naive;
     std::vector<Gradients> naive_grad;
-    for (double start : kNaiveStarts) {
-      naive.push_back(naive_forward_rows(in, rows, start));
-      naive_grad.push_back(naive_backward_rows(in, rows, start));
+    for (double start : reference::kNaiveStarts) {
+      CaseResults results = naive_results(memory, start);
+      naive.push_back(std::move(results.outputs));
+      naive_grad.push_back(std::move(results.gradients));
     }
     for (double lse : exact.logsumexp) {
       if (std::isfinite(lse)) largest_lse = std::max(largest_lse, std::abs(lse));
     }
-    const auto add_output = [&](const char* name, Result kind, const Tensor& tensor,
-                                std::vector<double> Outputs::*member) {
+    const auto add_output = [&, &exact = exact](const char* name, Result kind, const Tensor& tensor,
+                                                std::vector<double> Outputs::*member) {
       forward_results.push_back(expect(name, kind, tensor, exact.*member, naive, member));
     };
-    const auto add_gradient = [&](const char* name, const Tensor& tensor,
-                                  std::vector<double> Gradients::*member) {
+    const auto add_gradient = [&, &grad = grad](const char* name, const Tensor& tensor,
+                                                std::vector<double> Gradients::*member) {
       backward_results.push_back(
           expect(name, Result::kGradient, tensor, grad.*member, naive_grad, member));
     };
@@ -145,6 +145,12 @@ struct Experiment::State {
     problem.query_heads = c.query_heads, problem.kv_heads = c.kv_heads;
     problem.max_batch = c.batch;
     problem.max_query_length = c.query_length, problem.max_kv_length = c.kv_length;
+    if (!c.lengths.empty()) {
+      const Step step = memory.step();
+      problem.max_query_length = longest_sequence(step.query_starts);
+      problem.max_kv_length = longest_sequence(step.key_starts);
+      problem.max_total_queries = total_length(step.query_starts);
+    }
     problem.head_dim = c.head_dim, problem.value_dim = c.value_dim;
     problem.dtype = c.dtype;
     problem.mask = mask_from_text(c.mask);

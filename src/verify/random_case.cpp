@@ -141,6 +141,25 @@ void draw_decode(Draw& draw, Case& c) {
   c.same_bits_as_prefill = draw.chance(0.3);
 }
 
+// Sequences no longer than the lengths that the case has; some are empty.
+void draw_ragged(Draw& draw, Case& c) {
+  const auto length = [&](int64_t most) {
+    return draw.chance(0.12) ? 0 : draw.chance(0.3) ? most : draw.between(0, most);
+  };
+  for (int64_t n = draw.between(1, 2 * c.batch); n > 0; --n) {
+    const int64_t queries = length(c.query_length);
+    const bool is_square = queries <= c.kv_length && draw.chance(0.5);
+    c.lengths.emplace_back(queries, is_square ? queries : length(c.kv_length));
+    if (draw.chance(0.2)) c.lengths.push_back(c.lengths.front());
+  }
+  c.batch = static_cast<int64_t>(c.lengths.size());
+  c.query_length = c.kv_length = 0;
+  for (const auto& [n, m] : c.lengths) c.query_length += n, c.kv_length += m;
+  if (draw.chance(0.4)) c.query_length += draw.between(1, 20);
+  if (draw.chance(0.4)) c.kv_length += draw.between(1, 20);
+  if (draw.chance(0.3)) c.query_length = c.kv_length = std::max(c.query_length, c.kv_length);
+}
+
 void shrink(Case& c) {
   const auto work = [&] {
     return c.batch * c.query_heads * c.query_length * c.kv_length * (c.head_dim + c.value_dim);
@@ -175,6 +194,7 @@ Case random_case(uint64_t seed, uint64_t index) {
   c.value_dim = draw.chance(0.6) ? c.head_dim : draw.dim();
   if (draw.chance(0.12)) draw_decode(draw, c);
   shrink(c);
+  if (c.batch > 0 && draw.chance(0.25)) draw_ragged(draw, c);
   c.mask = draw.mask(c.kv_length);
   if (draw.chance(0.25)) c.scale = std::ldexp(double(draw.between(1, 1000)), -11);
   if (draw.chance(0.2)) {

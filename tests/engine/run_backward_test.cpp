@@ -112,6 +112,105 @@ TEST(RunBackward, EveryTileOnceInTurn) {
   }
 }
 
+// Sequences of a ragged batch, all of as many queries as keys.
+struct RaggedProtocol {
+  std::vector<int64_t> lengths;
+  int64_t query_heads, kv_heads;
+  int threads;
+  bool has_bias, has_tables;
+  std::set<int64_t> careful;
+};
+
+void expect_protocol(const RaggedProtocol& c, Executor& executor) {
+  SCOPED_TRACE(::testing::Message()
+               << c.lengths.size() << " sequences, " << c.threads << " threads"
+               << (c.has_bias ? " bias" : "") << (c.has_tables ? " table" : ""));
+  std::vector<int64_t> starts = {0};
+  for (const int64_t length : c.lengths) starts.push_back(starts.back() + length);
+  const auto batch = static_cast<int64_t>(c.lengths.size());
+  const int64_t longest = *std::max_element(c.lengths.begin(), c.lengths.end());
+  Problem problem;
+  problem.query_heads = c.query_heads;
+  problem.kv_heads = c.kv_heads;
+  problem.max_batch = batch;
+  problem.max_query_length = problem.max_kv_length = longest;
+  problem.max_total_queries = starts.back();
+  problem.head_dim = 64;
+  problem.mask = causal();
+  problem.has_bias = c.has_bias;
+  if (c.has_tables) problem.score = score_from_text("s + c[h]");
+  const Kernel kernel = testing::backward_stub_kernel();
+  const auto plan = testing::stub_plan(problem, kernel, executor, c.threads);
+  Step step;
+  step.batch = batch;
+  step.query_length = step.kv_length = starts.back();
+  step.query_starts = step.key_starts = {starts.data(), IntegerType::kInt64, batch + 1};
+  const auto schedule = make_schedule(*plan, step, "schedule");
+  BackwardRecord record;
+  record.rows_prepared.resize(static_cast<size_t>(batch * c.query_heads));
+  record.careful_heads = c.careful;
+  testing::record = &record;
+  std::vector<float> bias(static_cast<size_t>(longest), 7.0F);
+  std::vector<float> table(static_cast<size_t>(c.query_heads)), grad_table = table;
+  BackwardTensors tensors;
+  if (c.has_bias) tensors.grad_bias = Tensor::bhsd(bias.data(), DType::kFloat32, 1, 1, 1, longest);
+  if (c.has_tables) {
+    const auto of = [&](std::vector<float>& values) {
+      return Tensor::bhsd(values.data(), DType::kFloat32, 1, 1, 1, c.query_heads);
+    };
+    tensors.tables = {{"c", of(table)}};
+    tensors.grad_tables = {{"c", of(grad_table)}};
+  }
+  std::vector<std::byte> memory(plan->workspace_bytes + 64, std::byte{0x33});
+  auto* aligned = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
+  run_backward(*plan, *schedule, tensors, aligned);
+
+  EXPECT_EQ(record.breaches, std::vector<std::string>{});
+  std::map<std::tuple<int64_t, int64_t, bool>, int> seen;
+  for (const BackwardItem& item : record.items)
+    ++seen[{item.batch * c.kv_heads + item.kv_head, item.key_tile, item.careful}];
+  const bool all_again = (c.has_bias || c.has_tables) && !c.careful.empty();
+  int64_t heads = 0, items = 0;
+  for (int64_t i = 0; i < batch; ++i) {
+    const int64_t length = c.lengths[static_cast<size_t>(i)];
+    for (int64_t h = 0; h < c.query_heads; ++h)
+      EXPECT_EQ(record.rows_prepared[static_cast<size_t>(i * c.query_heads + h)], length);
+    for (int64_t h = 0; h < c.kv_heads; ++h) {
+      const int64_t head = i * c.kv_heads + h, tiles = ceil_divide(length, 16);
+      const bool is_careful = c.careful.count(head) != 0;
+      for (int64_t tile = 0; tile < tiles; ++tile) {
+        EXPECT_EQ((seen[{head, tile, false}]), 1 + (all_again && !is_careful)) << head;
+        EXPECT_EQ((seen[{head, tile, true}]), is_careful) << head << " " << tile;
+      }
+      heads += tiles > 0;
+      items += tiles;
+    }
+  }
+  if (c.has_bias) {
+    EXPECT_TRUE(record.grad_bias_was_zero);
+    EXPECT_EQ(bias[0], static_cast<float>(heads));
+  }
+  EXPECT_EQ(grad_table[0], c.has_tables ? static_cast<float>(items) : 0.0F);
+}
+
+TEST(RunBackward, EveryTileOfEverySequenceOnceInTurn) {
+  ThreadExecutor threads;
+  SerialExecutor serial;
+  const RaggedProtocol cases[] = {
+      {{100, 30, 170}, 1, 1, 3, false, false, {}},
+      {{10, 400, 0, 33, 16, 33}, 4, 2, 4, false, false, {3}},
+      {{10, 400, 0, 33, 16, 33}, 4, 2, 8, true, false, {3, 4}},
+      {{200, 90, 90, 90, 5}, 2, 1, 3, true, true, {}},
+      {{90, 17, 90, 0, 200}, 3, 3, 8, false, true, {0}},
+      {std::vector<int64_t>(40, 20), 2, 2, 8, true, true, {11}},
+      {{300}, 1, 1, 8, true, true, {}},
+  };
+  for (const RaggedProtocol& c : cases) {
+    expect_protocol(c, threads);
+    expect_protocol(c, serial);
+  }
+}
+
 Problem small_problem(DType dtype, Mask mask) {
   Problem problem;
   problem.query_heads = 4;

@@ -17,6 +17,7 @@
 #include "cli/progress.h"
 #include "cli/tables.h"
 #include "io/safetensors.h"
+#include "problem/ragged.h"
 #include "tilewise/tilewise.h"
 
 namespace tilewise::cli {
@@ -38,6 +39,9 @@ Output tensors:
                                                   but dbias in fp32 (fp64 when computing in fp64)
   dsink [heads]                                   with do and --sink, as dbias
   d_NAME                                          with do: of each real --table NAME, as dbias
+A ragged batch: --cu-seqlens-q and --cu-seqlens-k name tensors (I32 or I64, [sequences + 1]) of the
+file; batch is 1, and sequence i is rows [q[i], q[i + 1]) of length, [k[i], k[i + 1]) of kv length.
+Then bias is [sequences or 1, heads or 1, length of the longest sequence or 1, kv length likewise].
 The output appears complete or not at all; it may be the input file.
 
 Example:
@@ -54,6 +58,7 @@ struct Options {
   uint64_t seed = 0;
   std::string sink;  // its tensor; "": none
   std::optional<DType> dtype;
+  std::string query_starts, key_starts;  // names of tensors; "": not ragged
   std::string isa;
   int threads = 0;
   bool json = false;
@@ -61,6 +66,7 @@ struct Options {
 
 struct Inputs {
   DType dtype = DType::kFloat32;
+  std::optional<io::Array> query_starts, key_starts;
   std::optional<io::Array> q, k, v, bias, sink, grad_output, grad_logsumexp;
 };
 
@@ -72,6 +78,23 @@ struct Outputs {
 struct Seconds {
   double read = 0, forward = 0, backward = 0, write = 0;
 };
+
+SequenceStarts starts_of(const std::optional<io::Array>& array) {
+  if (!array) return {};
+  const IntegerType type = array->type() == "I32" ? IntegerType::kInt32 : IntegerType::kInt64;
+  return {array->data(), type, array->shape()[0]};
+}
+
+// Of a uniform batch the lengths of the tensors.
+Step step_of(const Inputs& in) {
+  Step step{.batch = in.q->shape()[0],
+            .query_length = in.q->shape()[2],
+            .kv_length = in.k->shape()[2],
+            .query_starts = starts_of(in.query_starts),
+            .key_starts = starts_of(in.key_starts)};
+  if (is_ragged(step)) step.batch = step.query_starts.size - 1;
+  return step;
+}
 
 Tensor view(const std::optional<io::Array>& array) { return array ? array->tensor() : Tensor{}; }
 
@@ -146,11 +169,28 @@ DType real_dtype(DType dtype) {
   return dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
 }
 
+// The starts of a ragged batch; nothing for no name.
+std::optional<io::Array> load_starts(const io::SafetensorsFile& file, const std::string& name) {
+  if (name.empty()) return {};
+  const io::TensorInfo* info = file.find(name);
+  const std::string what = "tensor \"" + name + "\"";
+  if (info == nullptr)
+    throw InvalidArgument(message(file.path(), what, "missing", "starts of sequences"));
+  if (info->type != "I32" && info->type != "I64")
+    throw InvalidArgument(message(file.path(), "dtype of " + what, info->type, "I32 or I64"));
+  if (info->shape.size() != 1 || info->shape[0] < 1) {
+    throw InvalidArgument(
+        message(file.path(), "shape of " + what, io::shape_text(info->shape), "[sequences + 1]"));
+  }
+  return file.load(*info);
+}
+
 // Every shape is checked before the first tensor is read.
 Inputs load_inputs(const io::SafetensorsFile& file, const Options& options) {
   const std::optional<DType> dtype = options.dtype;
   const TensorFinder finder(file);
-  const Axis any_batch{Axis::kAny, "batch"};
+  const bool ragged = !options.query_starts.empty();
+  const Axis any_batch{ragged ? 1 : Axis::kAny, "batch"};
   const io::TensorInfo& q = finder.require(
       "q", {any_batch, {Axis::kAny, "heads"}, {Axis::kAny, "length"}, {Axis::kAny, "dim"}});
   const Axis batch{q.shape[0]}, heads{q.shape[1]}, length{q.shape[2]}, dim{q.shape[3]};
@@ -161,8 +201,10 @@ Inputs load_inputs(const io::SafetensorsFile& file, const Options& options) {
       finder.require("v", {batch, kv_heads, kv_length, {Axis::kAny, "value dim"}});
   const Axis value_dim{v.shape[3]};
   const auto or_one = [](Axis axis) { return Axis{axis.extent, axis.name, true}; };
+  const Axis sequences{Axis::kAny, "sequences or 1"}, any{Axis::kAny, "longest"};
   const io::TensorInfo* bias =
-      finder.find("bias", {or_one(batch), or_one(heads), or_one(length), kv_length});
+      ragged ? finder.find("bias", {sequences, or_one(heads), any, any})
+             : finder.find("bias", {or_one(batch), or_one(heads), or_one(length), kv_length});
   const io::TensorInfo* sink =
       options.sink.empty() ? nullptr : &finder.require(options.sink, {heads}, "that of --sink");
   const io::TensorInfo* grad_output = finder.find("do", {batch, heads, length, value_dim});
@@ -178,6 +220,8 @@ Inputs load_inputs(const io::SafetensorsFile& file, const Options& options) {
   }
 
   Inputs inputs;
+  inputs.query_starts = load_starts(file, options.query_starts);
+  inputs.key_starts = load_starts(file, options.key_starts);
   inputs.dtype = dtype ? *dtype : *io::float_dtype(q.type);
   const DType real = real_dtype(inputs.dtype);
   inputs.q = load_as(file, q, inputs.dtype);
@@ -197,12 +241,19 @@ Problem problem_of(const Inputs& inputs, const Options& options) {
   Problem problem;
   problem.query_heads = inputs.q->shape()[1];
   problem.kv_heads = inputs.k->shape()[1];
-  problem.max_batch = inputs.q->shape()[0];
-  problem.max_query_length = inputs.q->shape()[2];
-  problem.max_kv_length = inputs.k->shape()[2];
+  const Step step = step_of(inputs);
+  problem.max_batch = step.batch;
+  problem.max_query_length = step.query_length;
+  problem.max_kv_length = step.kv_length;
   problem.head_dim = inputs.q->shape()[3];
   problem.value_dim = inputs.v->shape()[3];
   problem.dtype = inputs.dtype;
+  if (is_ragged(step)) {
+    validate_starts(step, "attend");
+    problem.max_query_length = longest_sequence(step.query_starts);
+    problem.max_kv_length = longest_sequence(step.key_starts);
+    problem.max_total_queries = total_length(step.query_starts);
+  }
   problem.mask = options.mask;
   problem.score = options.score;
   problem.scale = options.scale;
@@ -235,7 +286,7 @@ Outputs compute(const Plan& plan, const Inputs& in, const Options& options, Prog
   Outputs out;
   out.o.emplace(in.dtype, std::vector<int64_t>{rows[0], rows[1], rows[2], in.v->shape()[3]});
   out.lse.emplace(real, rows);
-  Step step{.batch = rows[0], .query_length = rows[2], .kv_length = in.k->shape()[2]};
+  Step step = step_of(in);
   tables.give(step);
   const Schedule schedule = plan.schedule(step);
   const std::vector<NamedTensor> real_tables = tables.real_tables();
@@ -394,6 +445,14 @@ void register_attend(CLI::App& app, int&) {
       ->type_name("FILE")
       ->required();
   add_rules(*command, options->mask, options->score, options->tables);
+  const auto starts = [&](const char* name, std::string& tensor, const char* text) {
+    return command->add_option(name, tensor, text)->type_name("TENSOR");
+  };
+  CLI::Option* const queries = starts("--cu-seqlens-q", options->query_starts,
+                                      "of the input: where the queries of each sequence start");
+  CLI::Option* const keys = starts("--cu-seqlens-k", options->key_starts, "the same of the keys");
+  queries->needs(keys);
+  keys->needs(queries);
   add_scale(*command, options->scale);
   CLI::Option* dropout = add_dropout(*command, options->dropout);
   command->add_option("--seed", options->seed, "of --dropout (default: 0)")

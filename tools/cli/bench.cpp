@@ -22,6 +22,7 @@
 #include "kernels/cpu/registry.h"
 #include "measure/bandwidth.h"
 #include "measure/peak.h"
+#include "problem/ragged.h"
 #include "problem/validate.h"
 #include "schedule/machine.h"
 #include "tilewise/error.h"
@@ -37,6 +38,7 @@ before and after. With up to 16 queries against many keys the speed of reading k
 shown beside what the threads can read. Extra bytes: workspace, logsumexp and matrices, all that is neither input nor
 output. Errors are against float64, beside those of naive attention in the same dtype; long
 problems are compared in 64 rows, and then the gradient of the output is zero in the other rows.
+Ragged batches (--lengths) are timed only; tilewise verify compares them.
 
 --compare runs every case of the file three times. A case is slower if the median of its fraction of
 peak lies below the recorded one by more than either side varied by, and at least 2%, and if it does
@@ -80,15 +82,24 @@ bool waits_for_memory(const Problem& p) {
   return p.max_query_length <= kDecodeQueries && key_value_bytes(p) >= 32e6;
 }
 
+// A problem with the shapes of the tensors: those of a ragged batch hold all sequences.
+Problem tensors_of(const Problem& problem, const ProblemOptions& options) {
+  Problem tensors = problem;
+  if (options.starts.empty()) return tensors;
+  tensors.max_batch = 1;
+  tensors.max_query_length = tensors.max_kv_length = options.starts.back();
+  return tensors;
+}
+
 }  // namespace
 
 BenchResult measure_problem(const BenchOptions& options, const Problem& problem,
                             Progress& progress) {
   BenchResult result;
   progress.stage("inputs");
-  const Step step = step_of(problem, options.problem.tables);
-  const BenchData data(problem, options.seed, has_backward(options.pass),
-                       options.problem.tables.real_tables());
+  const Step step = step_of(problem, options.problem);
+  const BenchData data(tensors_of(problem, options.problem), options.seed,
+                       has_backward(options.pass), options.problem.tables.real_tables());
   const auto contestant = make_contestant(options.implementation, problem, step,
                                           has_backward(options.pass), options.problem.plan);
   result.isa = contestant->isa();
@@ -104,7 +115,7 @@ BenchResult measure_problem(const BenchOptions& options, const Problem& problem,
   const double flops = (has_forward(options.pass) ? forward_flops(problem, step) : 0) +
                        (has_backward(options.pass) ? backward_flops(problem, step) : 0);
   result.gflops = flops / result.times.total.median() * 1e-9;
-  if (options.pass == Pass::kForward && waits_for_memory(problem)) {
+  if (options.pass == Pass::kForward && !is_ragged(step) && waits_for_memory(problem)) {
     progress.stage("bandwidth");
     result.kv_gbytes_per_second = key_value_bytes(problem) * 1e-9 / result.times.total.median();
     result.read_gbytes_per_second =
@@ -116,7 +127,7 @@ BenchResult measure_problem(const BenchOptions& options, const Problem& problem,
   result.extra_bytes =
       contestant->own_bytes() + (contestant->needs_logsumexp() ? data.logsumexp_bytes() : 0);
 
-  if (!options.compares_errors) return result;
+  if (!options.compares_errors || is_ragged(step)) return result;
   progress.stage("errors against float64");
   const AccuracyCheck check(problem, step, options.seed);
   result.rows_compared = check.rows();
@@ -162,7 +173,8 @@ void print_result_json(const BenchOptions& options, const Problem& p, const Benc
                  {"dropout", p.dropout},
                  {"sink", p.has_sink},
                  {"same_bits_as_prefill", p.same_bits_as_prefill},
-                 {"pairs", visible_pairs(p, step_of(p, options.problem.tables))},
+                 {"pairs", visible_pairs(p, step_of(p, options.problem))},
+                 {"starts", options.problem.starts},
                  {"seed", options.seed},
                  {"isa", r.isa},
                  {"threads", r.threads},
@@ -185,13 +197,15 @@ void print_result_json(const BenchOptions& options, const Problem& p, const Benc
                  {"fraction_of_peak", r.fraction_of_peak()},
                  {"tensor_bytes", r.tensor_bytes},
                  {"extra_bytes", r.extra_bytes},
-                 {"max_error", r.worst().max_error},
-                 {"naive_error", r.worst().naive_error},
-                 {"rms_error", r.worst().rms_error},
-                 {"naive_rms_error", r.worst().naive_rms_error},
-                 {"worst_tensor", r.worst().tensor},
                  {"rows_compared", r.rows_compared},
                  {"errors", errors}});
+  if (!r.errors.empty()) {
+    object.update({{"max_error", r.worst().max_error},
+                   {"naive_error", r.worst().naive_error},
+                   {"rms_error", r.worst().rms_error},
+                   {"naive_rms_error", r.worst().naive_rms_error},
+                   {"worst_tensor", r.worst().tensor}});
+  }
   print_json("bench", object);
 }
 
@@ -204,6 +218,10 @@ void print_result(const BenchOptions& options, const Problem& p, const BenchResu
   if (p.dropout > 0 || p.has_sink)
     line("with", fmt::format("{}{}{}", p.dropout > 0 ? fmt::format("dropout {}", p.dropout) : "",
                              p.dropout > 0 && p.has_sink ? ", " : "", p.has_sink ? "sink" : ""));
+  if (!options.problem.starts.empty()) {
+    line("ragged", fmt::format("{} sequences, {} queries and keys; lengths below are the longest",
+                               p.max_batch, options.problem.starts.back()));
+  }
   line("queries",
        fmt::format("{} heads, length {}, dim {}", p.query_heads, p.max_query_length, p.head_dim));
   line("keys",
@@ -228,6 +246,7 @@ void print_result(const BenchOptions& options, const Problem& p, const BenchResu
   }
   line("memory", fmt::format("{} beside {} of tensors", bytes_text(double(r.extra_bytes)),
                              bytes_text(double(r.tensor_bytes))));
+  if (r.errors.empty()) return;
   fmt::print("\n{:<12}{:>11}{:>11}{:>11}{:>11}   ({} rows)\n", "error", "max", "naive max", "RMS",
              "naive RMS", r.rows_compared);
   for (const Accuracy& e : r.errors) {
@@ -276,6 +295,7 @@ void register_bench(CLI::App& app, int& exit_code) {
   const auto options = std::make_shared<Options>();
   BenchOptions& bench_options = options->bench;
   add_problem(*command, bench_options.problem);
+  add_lengths(*command, bench_options.problem);
   command
       ->add_option_function<std::string>(
           "--pass",

@@ -8,9 +8,10 @@
 #include "base/dtype.h"
 #include "base/message.h"
 #include "cli/problem_options.h"
-#include "engine/plan_data.h"
+#include "engine/parts.h"
 #include "kernels/reference/reference.h"
 #include "kernels/standard/standard.h"
+#include "problem/ragged.h"
 #include "tilewise/error.h"
 
 namespace tilewise::cli {
@@ -40,12 +41,17 @@ class TilewiseContestant final : public Contestant {
     plan_.backward(schedule_, tensors, workspace_);
   }
   int64_t own_bytes() const noexcept override {
-    const Schedule::Data& s = schedule_.data();
     auto bytes = static_cast<int64_t>(workspace_.bytes());
-    for (const std::vector<HeadTiles>* classes : {&s.forward_tiles, &s.backward_tiles}) {
-      for (const HeadTiles& tiles : *classes) {
-        bytes += list_bytes(tiles.by_query) + list_bytes(tiles.by_key) +
-                 static_cast<int64_t>(tiles.order.size() * sizeof(tiles.order[0]));
+    const Schedule::Data* last = nullptr;
+    for (const SchedulePart& part : schedule_.data().parts) {
+      const Schedule::Data& s = PartView(schedule_.data(), part).uniform();
+      if (&s == last) continue;  // sequences of equal lengths share one
+      last = &s;
+      for (const std::vector<HeadTiles>* classes : {&s.forward_tiles, &s.backward_tiles}) {
+        for (const HeadTiles& tiles : *classes) {
+          bytes += list_bytes(tiles.by_query) + list_bytes(tiles.by_key) +
+                   static_cast<int64_t>(tiles.order.size() * sizeof(tiles.order[0]));
+        }
       }
     }
     return bytes;
@@ -173,6 +179,10 @@ int64_t matrix_bytes(const Problem& problem) {
 std::unique_ptr<Contestant> make_contestant(Implementation implementation, const Problem& problem,
                                             const Step& step, bool with_backward,
                                             const PlanOptions& options) {
+  if (is_ragged(step) && implementation != Implementation::kTilewise) {
+    throw InvalidArgument(
+        message("--impl", "value", implementation_name(implementation), "tilewise with --lengths"));
+  }
   const auto standard = [&](StandardForm form) {
     if (problem.score.expression() != nullptr) {
       throw InvalidArgument(message("--impl", "value", implementation_name(implementation),

@@ -53,14 +53,12 @@ void set_pass(Options& options, const std::string& text) {
 struct Explained {
   explicit Explained(const ProblemOptions& options)
       : plan(make_plan(options.problem, options.plan)),
-        step(step_of(plan.problem(), options.tables)),
+        step(step_of(plan.problem(), options)),
         start(std::chrono::steady_clock::now()),
         schedule(plan.schedule(step)),
         plan_seconds(
             std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()),
-        shape(schedule.data().shape),
-        sizes{shape.batch,     shape.query_heads, shape.kv_heads, shape.query_length,
-              shape.kv_length, shape.head_dim,    shape.value_dim} {
+        sizes(sizes_of(schedule.data().shape)) {
     const std::string arithmetic = plan.data().kernel->arithmetic;
     const DType dtype = plan.problem().dtype;
     pairs_contracted = arithmetic == "bf16";
@@ -70,24 +68,38 @@ struct Explained {
   // Q is always transposed. K and V are read where they lie, unless their elements are converted
   // or, in bf16, V is wanted in pairs of keys.
   [[nodiscard]] int64_t packed_forward() const {
-    return sum_of_classes(schedule.data(), [&](size_t i) {
-      return io_model::packed_forward(
-          sizes, forward_counts(schedule.data(), schedule.data().forward_tiles[i]),
-          {.query = 1, .key = converted, .value = converted || pairs_contracted, .grad_output = 0});
+    return sum_of_parts(schedule.data(), [&](const Schedule::Data& one) {
+      return sum_of_classes(one, [&](size_t i) {
+        return io_model::packed_forward(sizes_of(one.shape),
+                                        forward_counts(one, one.forward_tiles[i]),
+                                        {.query = 1,
+                                         .key = converted,
+                                         .value = converted || pairs_contracted,
+                                         .grad_output = 0});
+      });
     });
   }
   // K and V are always transposed. K, Q and dO are needed as rows too: converted ones are copied,
   // Q and dO once per use, and bf16 ones are wanted in pairs of rows.
   [[nodiscard]] int64_t packed_backward() const {
     const int64_t rows = converted ? 2 : pairs_contracted ? 1 : 0;
-    return sum_of_classes(schedule.data(), [&](size_t i) {
-      return io_model::packed_backward(
-          sizes, backward_counts(schedule.data(), schedule.data().backward_tiles[i]),
-          {.query = rows, .key = rows > 0 ? 2 : 1, .value = 1, .grad_output = rows});
+    return sum_of_parts(schedule.data(), [&](const Schedule::Data& one) {
+      return sum_of_classes(one, [&](size_t i) {
+        return io_model::packed_backward(
+            sizes_of(one.shape), backward_counts(one, one.backward_tiles[i]),
+            {.query = rows, .key = rows > 0 ? 2 : 1, .value = 1, .grad_output = rows});
+      });
     });
   }
-  [[nodiscard]] const std::vector<HeadClass>& classes() const {
-    return schedule.data().heads.classes;
+  [[nodiscard]] io_model::Words standard(io_model::Words (*words)(const io_model::Sizes&,
+                                                                  int64_t)) const {
+    return sum_of_parts(schedule.data(),
+                        [&](const Schedule::Data& one) { return words(sizes_of(one.shape), 0); });
+  }
+  [[nodiscard]] bool pairs_are_exact() const {
+    return sum_of_parts(schedule.data(), [](const Schedule::Data& one) {
+             return one.heads.pairs_are_exact() ? 0 : 1;
+           }) == 0;
   }
 
   Plan plan;
@@ -95,7 +107,6 @@ struct Explained {
   std::chrono::steady_clock::time_point start;
   Schedule schedule;
   double plan_seconds;
-  AttentionShape shape;
   io_model::Sizes sizes;
   bool pairs_contracted = false;
   bool converted = false;
@@ -105,34 +116,38 @@ Json words_json(const io_model::Words& words) {
   return {{"read", words.read}, {"written", words.written}, {"total", words.total()}};
 }
 
-// Tiles of every distinct head class, and together.
+// Tiles of every distinct head class, and together; of a ragged batch only together, the classes of
+// all sequences.
 struct Tiles {
   int64_t full = 0, partial = 0, empty = 0;
   Json classes = Json::array();
 };
 Tiles count_classes(const Explained& x, bool is_forward) {
   Tiles sum;
-  const Schedule::Data& data = x.schedule.data();
-  for (size_t i = 0; i < x.classes().size(); ++i) {
-    const TileCounts counts = is_forward ? forward_counts(data, data.forward_tiles[i])
-                                         : backward_counts(data, data.backward_tiles[i]);
-    sum.full += counts.full;
-    sum.partial += counts.partial;
-    sum.empty += counts.empty();
-    const HeadClass& one = x.classes()[i];
-    Json partial_because = Json::array();
-    for (const expr::OpenPart& part :
-         (is_forward ? data.forward_tiles : data.backward_tiles)[i].open_parts)
-      partial_because.push_back({{"part", expr::print(part.part)}, {"tiles", part.tiles}});
-    sum.classes.push_back({{"batch", one.batch},
-                           {"head", one.head},
-                           {"heads", one.heads},
-                           {"pairs", one.pairs.pairs},
-                           {"pairs_are_exact", one.pairs.is_exact},
-                           {"tiles_full", counts.full},
-                           {"tiles_partial", counts.partial},
-                           {"tiles_empty", counts.empty()},
-                           {"partial_because", partial_because}});
+  for (const SchedulePart& part : x.schedule.data().parts) {
+    const Schedule::Data& data = PartView(x.schedule.data(), part).uniform();
+    for (size_t i = 0; i < data.heads.classes.size(); ++i) {
+      const TileCounts counts = is_forward ? forward_counts(data, data.forward_tiles[i])
+                                           : backward_counts(data, data.backward_tiles[i]);
+      sum.full += counts.full;
+      sum.partial += counts.partial;
+      sum.empty += counts.empty();
+      if (part.sequence != nullptr) continue;
+      const HeadClass& one = data.heads.classes[i];
+      Json partial_because = Json::array();
+      for (const expr::OpenPart& open :
+           (is_forward ? data.forward_tiles : data.backward_tiles)[i].open_parts)
+        partial_because.push_back({{"part", expr::print(open.part)}, {"tiles", open.tiles}});
+      sum.classes.push_back({{"batch", one.batch},
+                             {"head", one.head},
+                             {"heads", one.heads},
+                             {"pairs", one.pairs.pairs},
+                             {"pairs_are_exact", one.pairs.is_exact},
+                             {"tiles_full", counts.full},
+                             {"tiles_partial", counts.partial},
+                             {"tiles_empty", counts.empty()},
+                             {"partial_because", partial_because}});
+    }
   }
   return sum;
 }
@@ -151,7 +166,7 @@ Json forward_json(const Explained& x) {
       {{"flops", io_model::forward_flops(x.sizes, data.pairs)},
        {"words", words_json(forward_words(data))},
        {"packed_words", x.packed_forward()},
-       {"standard_words", words_json(io_model::standard_forward(x.sizes))},
+       {"standard_words", words_json(x.standard(io_model::standard_forward))},
        {"workers", data.forward_workers},
        {"workspace_bytes", data.forward.bytes},
        {"workspace",
@@ -168,7 +183,7 @@ Json backward_json(const Explained& x) {
   object.update({{"flops", io_model::backward_flops(x.sizes, data.pairs)},
                  {"words", words_json(words)},
                  {"packed_words", x.packed_backward()},
-                 {"standard_words", words_json(io_model::standard_backward(x.sizes))},
+                 {"standard_words", words_json(x.standard(io_model::standard_backward))},
                  {"workers", data.backward_workers},
                  {"workspace_bytes", layout.bytes},
                  {"workspace",
@@ -187,13 +202,16 @@ void print_explained_json(const Options& options, const Explained& x) {
   const Problem& p = x.plan.problem();
   const Schedule::Data& data = x.schedule.data();
   const Tiles tiles = count_classes(x, true);
-  const double possible = static_cast<double>(x.shape.batch * x.shape.query_heads) *
-                          static_cast<double>(x.shape.query_length * x.shape.kv_length);
+  const double possible = sum_of_parts(data, [](const Schedule::Data& one) {
+    return static_cast<double>(one.shape.batch * one.shape.query_heads) *
+           static_cast<double>(one.shape.query_length * one.shape.kv_length);
+  });
   Json object = {{"batch", p.max_batch},
                  {"heads", p.query_heads},
                  {"kv_heads", p.kv_heads},
                  {"seq", p.max_query_length},
                  {"kv_seq", p.max_kv_length},
+                 {"starts", options.problem.starts},
                  {"head_dim", p.head_dim},
                  {"value_dim", p.value_dim},
                  {"dtype", dtype_name(p.dtype)},
@@ -207,7 +225,7 @@ void print_explained_json(const Options& options, const Explained& x) {
                  {"threads", x.plan.threads()},
                  {"tuning", x.plan.data().tiles.tuning},
                  {"pairs", data.pairs},
-                 {"pairs_are_exact", data.heads.pairs_are_exact()},
+                 {"pairs_are_exact", x.pairs_are_exact()},
                  {"density", possible > 0 ? static_cast<double>(data.pairs) / possible : 0},
                  {"plan_ms", x.plan_seconds * 1e3},
                  {"tile_queries", data.geometry.query_tile},
@@ -223,6 +241,9 @@ void print_explained_json(const Options& options, const Explained& x) {
 }
 
 void explain(const Options& options) {
+  if (!options.svg.empty() && !options.problem.starts.empty()) {
+    throw InvalidArgument(message("--svg", "option", "given", "none with --lengths"));
+  }
   std::optional<io::AtomicFile> file;  // a bad path is known before anything is planned
   if (!options.svg.empty()) file.emplace(options.svg);
   const Explained explained(options.problem);
@@ -243,6 +264,7 @@ void register_explain(CLI::App& app, int&) {
   CLI::App* command = app.add_subcommand("explain", "tiles, words, memory of one problem, and why");
   const auto options = std::make_shared<Options>();
   add_problem(*command, options->problem);
+  add_lengths(*command, options->problem);
   command
       ->add_option_function<std::string>(
           "--pass", [options](const std::string& text) { set_pass(*options, text); },

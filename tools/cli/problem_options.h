@@ -3,6 +3,8 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
+#include <vector>
 
 #include "cli/tables.h"
 #include "tilewise/plan.h"
@@ -16,6 +18,7 @@ struct ProblemOptions {
   Problem problem;
   PlanOptions plan;
   Tables tables;
+  std::vector<int64_t> starts;  // of --lengths: a ragged batch; else empty
 };
 
 // --batch --heads --kv-heads --seq --kv-seq --head-dim --value-dim --dtype --mask --score --table
@@ -23,7 +26,11 @@ struct ProblemOptions {
 // are required.
 void add_problem(CLI::App& app, ProblemOptions& options);
 
+// --lengths in place of --batch, --seq and --kv-seq. After add_problem().
+void add_lengths(CLI::App& app, ProblemOptions& options);
+
 // The one step of the problem.
 [[nodiscard]] Step step_of(const Problem& problem, const Tables& tables = {});
+[[nodiscard]] Step step_of(const Problem& problem, const ProblemOptions& options);
 
 }  // namespace tilewise::cli
