@@ -95,6 +95,49 @@ struct CSetup {
   }
 };
 
+// The first 170 rows as sequences of 60, 0, 100 and a tail, by plan and in one call.
+TEST(CInterface, RaggedBatch) {
+  const int32_t starts[] = {0, 60, 60, 160};
+  CSetup s, one;
+  s.problem.max_batch = s.step.batch = 3;
+  s.problem.max_total_queries = 160;
+  s.step.query_starts = s.step.key_starts = starts;
+  s.step.starts_type = TILEWISE_INT32;
+  s.make();
+  ASSERT_EQ(tilewise_forward(s.plan, s.schedule, &s.forward, s.workspace), TILEWISE_OK)
+      << tilewise_last_error();
+  ASSERT_EQ(tilewise_backward(s.plan, s.schedule, &s.backward, s.workspace), TILEWISE_OK)
+      << tilewise_last_error();
+  for (int64_t h = 0; h < CSetup::kHeads; ++h) {
+    for (int64_t i = 0; i < CSetup::kLength; ++i) {
+      const float lse = s.lse[static_cast<size_t>(h * CSetup::kLength + i)];
+      EXPECT_EQ(std::isinf(lse), i >= 160) << i;
+    }
+  }
+  // The first row of the second sequence sees one key: its own.
+  for (int64_t c = 0; c < CSetup::kDim; ++c)
+    EXPECT_FLOAT_EQ(s.o[static_cast<size_t>(60 * CSetup::kDim + c)],
+                    s.v[static_cast<size_t>(60 * CSetup::kDim + c)]);
+
+  tilewise_attention_options options = sized<tilewise_attention_options>();
+  options.mask = "causal";
+  options.query_starts = options.key_starts = starts;
+  options.sequences = 3;
+  options.starts_type = TILEWISE_INT32;
+  ASSERT_EQ(tilewise_attention(&one.forward, &options), TILEWISE_OK) << tilewise_last_error();
+  ASSERT_EQ(tilewise_attention_backward(&one.backward, &options), TILEWISE_OK)
+      << tilewise_last_error();
+  EXPECT_EQ(s.o, one.o);
+  EXPECT_EQ(s.d_q, one.d_q);
+  EXPECT_EQ(s.d_k, one.d_k);
+  EXPECT_EQ(s.d_v, one.d_v);
+
+  options.key_starts = nullptr;
+  EXPECT_EQ(tilewise_attention(&one.forward, &options), TILEWISE_INVALID_ARGUMENT);
+  EXPECT_NE(std::string(tilewise_last_error()).find("step.key_starts is missing"),
+            std::string::npos);
+}
+
 TEST(CInterface, GivesTheBitsOfTheCppInterface) {
   CSetup s;
   s.make();

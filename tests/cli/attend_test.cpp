@@ -309,5 +309,81 @@ TEST_F(AttendTest, AcceptsZeroLengths) {
   EXPECT_EQ(load("o").shape(), (std::vector<int64_t>{1, 1, 0, 8}));
 }
 
+// One plain sequence in which sequences do not see one another; tails see nothing.
+TEST_F(AttendTest, RaggedBatchIsItsSequences) {
+  const std::vector<int64_t> queries = {0, 5, 5, 11}, keys = {0, 6, 9, 15};
+  const PlainShape s = {1, 4, 2, 13, 17, 24, 40};
+  const auto sequence_of = [](const std::vector<int64_t>& starts, int64_t row) {
+    return std::upper_bound(starts.begin(), starts.end(), row) - starts.begin() - 1;
+  };
+  const auto sees = [&](int64_t q, int64_t k) {
+    const auto i = static_cast<size_t>(sequence_of(queries, q));
+    if (i == 3 || static_cast<size_t>(sequence_of(keys, k)) != i) return false;
+    return k - keys[i + 1] <= q - queries[i + 1];  // the last query sees the last key
+  };
+  Random random(6);
+  const auto rows = [&](int64_t heads, int64_t length, int64_t dim) {
+    return normal_array(DType::kFloat32, {1, heads, length, dim}, random);
+  };
+  const io::Array q = rows(s.heads, s.length, s.dim), k = rows(s.kv_heads, s.kv_length, s.dim),
+                  v = rows(s.kv_heads, s.kv_length, s.value_dim),
+                  grad_o = rows(s.heads, s.length, s.value_dim);
+  PlainAttention plain = {s,
+                          sees,
+                          1 / std::sqrt(static_cast<double>(s.dim)),
+                          numbers(q),
+                          numbers(k),
+                          numbers(v),
+                          {},
+                          numbers(grad_o),
+                          {},
+                          {},
+                          {},
+                          {},
+                          {},
+                          {},
+                          {}};
+  plain.run();
+  io::Array query_starts("I32", {4}), key_starts("I64", {4});
+  for (size_t i = 0; i < 4; ++i) {
+    static_cast<int32_t*>(query_starts.data())[i] = static_cast<int32_t>(queries[i]);
+    static_cast<int64_t*>(key_starts.data())[i] = keys[i];
+  }
+  io::write_safetensors(input_, {{"q", &q},
+                                 {"k", &k},
+                                 {"v", &v},
+                                 {"do", &grad_o},
+                                 {"starts", &query_starts},
+                                 {"key starts", &key_starts}});
+  const std::vector<std::string> arguments = {
+      "attend",         "--input", input_,           "--output",   output_,     "--mask", "causal",
+      "--cu-seqlens-q", "starts",  "--cu-seqlens-k", "key starts", "--threads", "2"};
+  const Outcome outcome = run_tilewise(arguments);
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const double bound = tolerance(DType::kFloat32);
+  expect_close(numbers(load("o")), plain.o, bound, "o");
+  expect_close(numbers(load("lse")), plain.lse, bound, "lse");
+  expect_close(numbers(load("dq")), plain.dq, bound, "dq");
+  expect_close(numbers(load("dk")), plain.dk, bound, "dk");
+  expect_close(numbers(load("dv")), plain.dv, bound, "dv");
+
+  const auto error_with = [&](const std::string& q_name, const std::string& k_name) {
+    std::vector<std::string> wrong = arguments;
+    wrong[8] = q_name, wrong[10] = k_name;
+    const Outcome refused = run_tilewise(wrong);
+    EXPECT_EQ(refused.exit_code, 2);
+    return refused.err;
+  };
+  EXPECT_NE(error_with("none", "key starts").find("tensor \"none\" is missing"), std::string::npos);
+  EXPECT_NE(error_with("q", "key starts").find("dtype of tensor \"q\" is F32, expected I32 or I64"),
+            std::string::npos);
+  EXPECT_NE(error_with("key starts", "starts").find("step.query_starts[3] is 15, expected 9 to 13"),
+            std::string::npos);
+  const Outcome one =
+      run_tilewise({"attend", "--input", input_, "--output", output_, "--cu-seqlens-q", "starts"});
+  EXPECT_EQ(one.exit_code, 2);
+  EXPECT_NE(one.err.find("--cu-seqlens-k"), std::string::npos) << one.err;
+}
+
 }  // namespace
 }  // namespace tilewise::cli

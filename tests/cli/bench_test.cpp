@@ -186,5 +186,32 @@ TEST(Bench, FewQueriesAreMeasuredByWhatTheyRead) {
   EXPECT_FALSE(bench_small({}).contains("fraction_of_read"));
 }
 
+TEST(Bench, RaggedBatchIsTimed) {
+  const Json result = bench({"--lengths", "7,0,40,19", "--heads", "2", "--head-dim", "8", "--mask",
+                             "causal", "--pass", "both", "--rounds", "2"});
+  EXPECT_EQ(result["batch"], 4);
+  EXPECT_EQ(result["seq"], 40);
+  EXPECT_EQ(result["starts"], Json({0, 7, 7, 47, 66}));
+  EXPECT_EQ(result["pairs"], 2 * (7 * 8 + 40 * 41 + 19 * 20) / 2);
+  EXPECT_EQ(result["tensor_bytes"], 8 * 2 * 66 * 8 * 4);
+  EXPECT_EQ(result["errors"], Json::array());
+  EXPECT_GT(result["gflops"], 0);
+}
+
+TEST(Bench, LengthsReplaceBatchAndSeq) {
+  const auto error_of = [](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {"bench", "--head-dim", "8"});
+    const Outcome outcome = run_tilewise(arguments);
+    EXPECT_EQ(outcome.exit_code, 2);
+    return outcome.err;
+  };
+  EXPECT_NE(error_of({}).find("--seq is required"), std::string::npos);
+  EXPECT_NE(error_of({"--lengths", "5", "--seq", "5"}).find("--lengths"), std::string::npos);
+  EXPECT_NE(error_of({"--lengths", "5,-1"}).find("--lengths"), std::string::npos);
+  EXPECT_NE(error_of({"--lengths", "5", "--impl", "standard"})
+                .find("--impl: value is standard, expected tilewise with --lengths"),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace tilewise::cli

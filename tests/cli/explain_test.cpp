@@ -117,5 +117,30 @@ TEST(Explain, InvalidProblemsAreRefused) {
   }
 }
 
+TEST(Explain, RaggedBatchIsTheSumOfItsSequences) {
+  const auto with = [](const std::vector<std::string>& lengths) {
+    std::vector<std::string> arguments = {"--head-dim", "64", "--heads", "2", "--mask", "causal"};
+    arguments.insert(arguments.end(), lengths.begin(), lengths.end());
+    return explain(arguments);
+  };
+  const Json ragged = with({"--lengths", "700,0,90"});
+  const Json one = with({"--seq", "700"}), other = with({"--seq", "90"});
+  EXPECT_EQ(ragged.at("starts"), Json({0, 700, 700, 790}));
+  EXPECT_EQ(ragged.at("pairs"), one.at("pairs").get<int64_t>() + other.at("pairs").get<int64_t>());
+  EXPECT_EQ(ragged.at("pairs_are_exact"), true);
+  const auto& words = ragged.at("backward").at("words");
+  EXPECT_EQ(words.at("total"), one.at("backward").at("words").at("total").get<int64_t>() +
+                                   other.at("backward").at("words").at("total").get<int64_t>());
+  EXPECT_EQ(ragged.at("backward").at("tiles_full"),
+            one.at("backward").at("tiles_full").get<int64_t>() +
+                other.at("backward").at("tiles_full").get<int64_t>());
+  EXPECT_NE(ragged.at("text").get<std::string>().find("3 sequences in 790 queries"),
+            std::string::npos);
+  const Outcome drawn = run_tilewise(
+      {"explain", "--lengths", "5", "--head-dim", "8", "--svg", "/nowhere/ragged.svg"});
+  EXPECT_EQ(drawn.exit_code, 2);
+  EXPECT_NE(drawn.err.find("--svg"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace tilewise::cli

@@ -90,5 +90,28 @@ TEST(Explain, RefusesAScheduleOfAnotherPlan) {
   EXPECT_NE(a.explain(a.schedule({})).find("0 queries x 0 keys"), std::string::npos);
 }
 
+TEST(Explain, RaggedBatchIsTheSumOfItsSequences) {
+  const Kernel kernel = testing::stub_kernel();  // forward 64 x 32, backward 16 x 16
+  Problem problem = causal_problem();
+  problem.max_batch = 3;
+  const auto plan = testing::stub_plan(problem, kernel, default_executor(), 1);
+  const int32_t starts[] = {0, 128, 128, 256};
+  Step step;
+  step.batch = 3;
+  step.query_length = 260;
+  step.kv_length = 270;
+  step.query_starts = step.key_starts = {starts, IntegerType::kInt32, 4};
+  const std::string text = explain_schedule(*plan, *make_schedule(*plan, step, "schedule"));
+  for (const char* part :
+       {"3 sequences in 260 queries and 270 keys", "0 to 128 queries, 0 to 128 keys each",
+        "33024 visible pairs in 6 heads",
+        // Twice two heads of the sequence above.
+        "forward   8 full, 16 partial, 8 empty tiles", "backward  112 full, 32 partial, 112 empty",
+        "forward 8.454e+06 FLOP in 8 items, 1 of 1 threads", "in 3 whole heads and 0 shared heads",
+        "forward  131072 words read, 33280 written"}) {
+    EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
+  }
+}
+
 }  // namespace
 }  // namespace tilewise

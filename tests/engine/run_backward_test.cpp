@@ -121,6 +121,49 @@ struct RaggedProtocol {
   std::set<int64_t> careful;
 };
 
+// Sums of dQ and turns: shared heads have their own, whole heads those of a worker or their own.
+void expect_own_slots(const Schedule::Data& schedule, const std::vector<BackwardItem>& items,
+                      const std::byte* workspace) {
+  const int64_t group = schedule.shape.query_heads / schedule.shape.kv_heads;
+  const auto row_of = [&](const BackwardItem& item) {
+    const auto* sums = static_cast<const std::byte*>(item.grad_query_sums);
+    return (sums - workspace - schedule.backward.accumulator.offset) /
+           (4 * group * schedule.shape.head_dim);
+  };
+  const auto tile_of = [&](const BackwardItem& item) {
+    const auto* turn = reinterpret_cast<const std::byte*>(item.turn);
+    return (turn - workspace - schedule.backward.turn.offset) / (4 * group);
+  };
+  std::map<int64_t, std::pair<int64_t, int64_t>> rows,
+      tiles;  // of shared heads: first to (last, head)
+  for (const BackwardItem& item : items) {
+    for (const SchedulePart& part : schedule.parts) {
+      if (part.index != item.batch) continue;
+      const int64_t length = part.sequence->shape.query_length,
+                    head = part.first_head + item.kv_head;
+      const int64_t row = row_of(item), tile = tile_of(item), last_row = row + length,
+                    last_tile = tile + ceil_divide(length, 16);
+      if (item.kv_head < part.shares.whole_heads) {
+        EXPECT_LE(last_row, schedule.worker_slots * schedule.longest_queries);
+        EXPECT_LE(last_tile, schedule.worker_slots * schedule.most_query_tiles);
+        continue;
+      }
+      EXPECT_GE(row, schedule.worker_slots * schedule.longest_queries);
+      EXPECT_GE(tile, schedule.worker_slots * schedule.most_query_tiles);
+      const std::pair of_rows(last_row, head), of_tiles(last_tile, head);
+      EXPECT_EQ(rows.emplace(row, of_rows).first->second, of_rows);
+      EXPECT_EQ(tiles.emplace(tile, of_tiles).first->second, of_tiles);
+    }
+  }
+  for (const auto* slots : {&rows, &tiles}) {
+    int64_t end = 0;
+    for (const auto& [first, last] : *slots) {
+      EXPECT_GE(first, end);
+      end = last.first;
+    }
+  }
+}
+
 void expect_protocol(const RaggedProtocol& c, Executor& executor) {
   SCOPED_TRACE(::testing::Message()
                << c.lengths.size() << " sequences, " << c.threads << " threads"
@@ -169,6 +212,7 @@ void expect_protocol(const RaggedProtocol& c, Executor& executor) {
   std::map<std::tuple<int64_t, int64_t, bool>, int> seen;
   for (const BackwardItem& item : record.items)
     ++seen[{item.batch * c.kv_heads + item.kv_head, item.key_tile, item.careful}];
+  expect_own_slots(*schedule, record.items, aligned);
   const bool all_again = (c.has_bias || c.has_tables) && !c.careful.empty();
   int64_t heads = 0, items = 0;
   for (int64_t i = 0; i < batch; ++i) {
@@ -204,6 +248,7 @@ TEST(RunBackward, EveryTileOfEverySequenceOnceInTurn) {
       {{90, 17, 90, 0, 200}, 3, 3, 8, false, true, {0}},
       {std::vector<int64_t>(40, 20), 2, 2, 8, true, true, {11}},
       {{300}, 1, 1, 8, true, true, {}},
+      {{300, 20}, 6, 3, 8, false, false, {}},
   };
   for (const RaggedProtocol& c : cases) {
     expect_protocol(c, threads);

@@ -280,5 +280,60 @@ TEST(Schedule, NeverNeedsMoreThanThePlan) {
   }
 }
 
+struct Starts {
+  std::vector<int64_t> queries, keys;
+  [[nodiscard]] Step step() const {
+    Step step = step_of(static_cast<int64_t>(queries.size()) - 1, queries.back(), keys.back());
+    step.query_starts = {queries.data(), IntegerType::kInt64, step.batch + 1};
+    step.key_starts = {keys.data(), IntegerType::kInt64, step.batch + 1};
+    return step;
+  }
+};
+
+TEST(Schedule, StartsAreCopiedAndComparedByContent) {
+  const Plan plan = make_plan(causal_problem());
+  Starts given{{0, 30, 100}, {0, 40, 90}};
+  const Schedule schedule = plan.schedule(given.step());
+  const Starts equal = given;
+  EXPECT_EQ(&plan.schedule(equal.step()).data(), &schedule.data());
+  const std::vector<int32_t> narrow = {0, 30, 100};
+  Step other_type = equal.step();
+  other_type.query_starts = {narrow.data(), IntegerType::kInt32, 3};
+  EXPECT_EQ(&plan.schedule(other_type).data(), &schedule.data());
+  given.queries[1] = 31;
+  EXPECT_NE(&plan.schedule(given.step()).data(), &schedule.data());
+  const SequenceStarts& kept = schedule.step().query_starts;
+  EXPECT_NE(kept.data, given.queries.data());
+  EXPECT_EQ(kept.size, 3);
+  EXPECT_EQ(static_cast<const int64_t*>(kept.data)[1], 30);
+  EXPECT_NE(&plan.schedule(step_of(2, 100, 90)).data(), &schedule.data());
+}
+
+TEST(Schedule, UpdateMakesAUniformScheduleRaggedAndBack) {
+  const Plan plan = make_plan(causal_problem());
+  Schedule schedule = plan.schedule(step_of(1, 100, 100));
+  const Starts starts{{0, 30, 100}, {0, 40, 90}};
+  plan.update(schedule, starts.step());
+  const Schedule::Data* address = &schedule.data();
+  EXPECT_EQ(schedule.data().parts.size(), 2u);
+  EXPECT_EQ(static_cast<const int64_t*>(schedule.step().key_starts.data)[2], 90);
+  EXPECT_EQ(schedule.data().pairs, plan.schedule(starts.step()).data().pairs);
+  plan.update(schedule, step_of(1, 9, 9));
+  EXPECT_EQ(&schedule.data(), address);
+  EXPECT_EQ(schedule.data().parts.size(), 1u);
+  EXPECT_EQ(schedule.step().key_starts.data, nullptr);
+}
+
+TEST(Schedule, MistakesInASequenceAreErrorsOfTheMask) {
+  Problem problem = causal_problem();
+  problem.mask = mask_from_text("doc[q] == doc[k]");
+  const Plan plan = make_plan(problem);
+  const std::vector<int32_t> doc(50, 1);
+  const Starts starts{{0, 50, 101}, {0, 50, 100}};  // query 50 of the second sequence is outside
+  Step step = starts.step();
+  step.tables = {{.name = "doc", .data = doc.data(), .shape = {50}}};
+  EXPECT_THROW((void)plan.schedule(step), InvalidArgument);
+}
+
 }  // namespace
 }  // namespace tilewise

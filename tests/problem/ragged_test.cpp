@@ -36,7 +36,7 @@ Problem ragged_problem() {
   return problem;
 }
 
-TEST(Ragged, StartsOfBothTypesAreRead) {
+TEST(RaggedSteps, StartsOfBothTypesAreRead) {
   const Step step = ragged_step();
   EXPECT_TRUE(is_ragged(step));
   EXPECT_FALSE(is_ragged(Step{}));
@@ -46,7 +46,7 @@ TEST(Ragged, StartsOfBothTypesAreRead) {
   EXPECT_EQ(total_length(step.key_starts), 6);
 }
 
-TEST(Ragged, StartsAreComparedByContent) {
+TEST(RaggedSteps, StartsAreComparedByContent) {
   const std::vector<int64_t> wide(kQueries.begin(), kQueries.end());
   const SequenceStarts queries = ragged_step().query_starts;
   EXPECT_TRUE(same_starts(queries, {wide.data(), IntegerType::kInt64, 4}));
@@ -56,7 +56,7 @@ TEST(Ragged, StartsAreComparedByContent) {
   EXPECT_TRUE(same_starts({}, {}));
 }
 
-TEST(Ragged, SequenceIsAStepOfItsOwn) {
+TEST(RaggedSteps, SequenceIsAStepOfItsOwn) {
   Step step = ragged_step();
   step.query_offset = 5;
   step.key_offset = 6;
@@ -73,7 +73,7 @@ TEST(Ragged, SequenceIsAStepOfItsOwn) {
   EXPECT_FALSE(is_ragged(two));
 }
 
-TEST(Ragged, RowsAreAView) {
+TEST(RaggedSteps, RowsAreAView) {
   float data[64];
   const Tensor all = Tensor::bshd(data, DType::kFloat32, 1, 8, 2, 4);
   const Tensor rows = rows_of(all, 3, 2);
@@ -84,7 +84,7 @@ TEST(Ragged, RowsAreAView) {
   EXPECT_EQ(rows_of(all, 8, 0).data, data);  // no address behind the tensor
 }
 
-TEST(Ragged, BiasOfASequenceIsItsEntryUnlessBroadcast) {
+TEST(RaggedSteps, BiasOfASequenceIsItsEntryUnlessBroadcast) {
   float data[3 * 2 * 6 * 5];
   const Tensor own = bias_of(Tensor::bhsd(data, DType::kFloat32, 3, 2, 6, 5), 2, 4, 3);
   EXPECT_EQ(own.data, data + 2 * 60);
@@ -96,7 +96,7 @@ TEST(Ragged, BiasOfASequenceIsItsEntryUnlessBroadcast) {
   EXPECT_EQ(shared.shape[2], 1);
 }
 
-TEST(Ragged, AValidStepIsAccepted) {
+TEST(RaggedSteps, AValidStepIsAccepted) {
   EXPECT_NO_THROW(validate_step(normalized(ragged_problem()), ragged_step()));
   Step none;  // no sequence at all, but rows
   const int32_t zero = 0;
@@ -106,7 +106,7 @@ TEST(Ragged, AValidStepIsAccepted) {
   EXPECT_NO_THROW(validate_step(normalized(ragged_problem()), none));
 }
 
-TEST(Ragged, EveryMistakeIsNamed) {
+TEST(RaggedSteps, EveryMistakeIsNamed) {
   static std::vector<int32_t> starts;  // of the case at hand
   struct Mistake {
     std::function<void(Problem&, Step&)> make;
@@ -182,7 +182,7 @@ TEST(Ragged, EveryMistakeIsNamed) {
   }
 }
 
-TEST(Ragged, TotalQueriesDefaultToTheProductAndAreNoMore) {
+TEST(RaggedSteps, TotalQueriesDefaultToTheProductAndAreNoMore) {
   Problem problem = ragged_problem();
   problem.max_total_queries = 0;
   EXPECT_EQ(normalized(problem).max_total_queries, 15);

@@ -8,6 +8,7 @@
 
 #include "problem/valid_call.h"
 #include "problem/validate.h"
+#include "support/error_of.h"
 #include "tilewise/error.h"
 
 namespace tilewise {
@@ -95,6 +96,36 @@ TEST(ValidateTensors, EmptyTensorsNeedNoMemory) {
   call.tensors.bias.data = nullptr;
   call.tensors.grad_bias = {};
   accept_backward(call);
+}
+
+TEST(ValidateTensors, RaggedBatch) {
+  ValidCall call;
+  static const int32_t queries[] = {0, 2, 6}, keys[] = {0, 3, 5};
+  call.step.query_starts = {queries, IntegerType::kInt32, 3};
+  call.step.key_starts = {keys, IntegerType::kInt32, 3};
+  for (Tensor* tensor :
+       {&call.tensors.query, &call.tensors.key, &call.tensors.value, &call.tensors.output,
+        &call.tensors.logsumexp, &call.tensors.grad_output, &call.tensors.grad_logsumexp,
+        &call.tensors.grad_query, &call.tensors.grad_key, &call.tensors.grad_value})
+    tensor->shape[0] = 1;
+  accept_backward(call);  // the bias may be longer than the longest sequence
+  for (Tensor* tensor : {&call.tensors.bias, &call.tensors.grad_bias})
+    tensor->shape[2] = 4, tensor->shape[3] = 3;
+  accept_backward(call);
+  const auto error = [&] {
+    return test::error_of(
+        [&] { validate_backward(normalized(call.problem), call.step, call.tensors); });
+  };
+  call.tensors.bias.shape[2] = 3;
+  EXPECT_EQ(error(),
+            "backward: bias.shape[2] is 3, expected 1 or 4 or more (the longest sequence)");
+  call.tensors.bias.shape[2] = 4, call.tensors.bias.shape[3] = 2;
+  EXPECT_EQ(error(), "backward: bias.shape[3] is 2, expected 3 or more (the longest sequence)");
+  call.tensors.bias.shape[3] = 3, call.tensors.bias.shape[0] = 3;
+  EXPECT_EQ(error(), "backward: bias.shape[0] is 3, expected 1 or 2 (batch)");
+  call.tensors.query.shape[0] = 2;
+  EXPECT_EQ(error(),
+            "backward: query.shape[0] is 2, expected 1 (the sequences lie one behind the other)");
 }
 
 }  // namespace

@@ -344,7 +344,7 @@ TEST(Ragged, BlockSparse) {
 }
 
 TEST(Ragged, DistantKeysThatAreLeftOut) {
-  for (const std::string& isa : available_isas()) {
+  for (const std::string isa : {"", "scalar"}) {
     expect_sequences_as_alone({.sequences = {{1000, 1000}, {40, 40}, {900, 950}},
                                .mask = causal(),
                                .score = score_from_text("s - slope[h] * (q - k)"),

@@ -11,6 +11,8 @@
 #include "kernels/cpu/registry.h"
 #include "kernels/dropout.h"
 #include "problem/bind.h"
+#include "problem/ragged.h"
+#include "problem/reject.h"
 
 namespace tilewise {
 namespace {
@@ -104,6 +106,8 @@ struct StandardPlan::Matrices {
 
 StandardPlan make_standard(const Problem& problem, const Step& step,
                            const StandardOptions& options) {
+  if (is_ragged(step))
+    reject("standard", "step.query_starts", "given", "none", "run the sequences one by one");
   StandardPlan plan;
   const KernelTable& table = choose_kernels(options.isa);
   plan.kernel_ = table.kernels[static_cast<int>(problem.dtype)];

@@ -214,10 +214,9 @@ inline int run_backward(const Kernel& kernel, Data& data, const Setting& how, Re
     if (second && !again) break;
     HeadState state(args.shape, tiles.query_tiles());
     std::vector<int32_t> bias_turn(static_cast<size_t>(tiles.key_tiles()));
-    args.turn = turn.data();
     args.bias_turn = bias_turn.data();
     if (has_bias) results.dbias.fill(std::vector<double>(results.dbias.values().size()));
-    walk(kernel, args, how.threads, tiles.key_tiles(), second);
+    walk(kernel, args, how.threads, tiles.key_tiles(), state, second);
   }
   return again;
 }

@@ -101,6 +101,11 @@ Case random_standard_case(uint64_t index) {
   if (c.batch == 0) c.batch = 1;
   c.score = "s";
   if (index % 4 == 3 && c.sink == Sinks::kNone) c.sink = Sinks::kNormal;
+  if (c.lengths.empty()) return c;
+  c.query_length = c.lengths.front().first, c.kv_length = c.lengths.front().second;
+  c.is_packed = c.is_packed && c.query_length == c.kv_length;
+  c.batch = 1;
+  c.lengths.clear();
   return c;
 }
 
@@ -159,6 +164,20 @@ TEST(Standard, RandomProblemsOnEveryKernel) {
         if (HasFailure()) return;
       }
     }
+  }
+}
+
+TEST(Standard, RaggedBatchesAreRefused) {
+  const int32_t starts[] = {0, 3, 5};
+  Step step{.batch = 2, .query_length = 5, .kv_length = 5};
+  step.query_starts = step.key_starts = {starts, IntegerType::kInt32, 3};
+  try {
+    (void)make_standard({.max_batch = 2, .head_dim = 8}, step);
+    ADD_FAILURE();
+  } catch (const InvalidArgument& error) {
+    EXPECT_STREQ(
+        error.what(),
+        "standard: step.query_starts is given, expected none; run the sequences one by one");
   }
 }
 
