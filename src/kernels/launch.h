@@ -136,7 +136,7 @@ struct BackwardLaunch {
   double scale_f64;
   Tensor query, key, value, bias, output, logsumexp, grad_output, grad_logsumexp;
   Tensor grad_query, grad_key, grad_value, grad_bias;
-  Tensor sink;                    // read where PrepareItem::grad_sink is given
+  Tensor sink;                    // data may be null; its value is read for PrepareItem::grad_sink
   const MaskClass* mask_classes;  // tiles of backward_query_tile queries and backward_key_tile keys
   const int32_t* class_of_head;   // [batch, query_heads]
   const TileRange* significant;   // as in ForwardLaunch

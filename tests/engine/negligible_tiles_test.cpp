@@ -18,15 +18,17 @@ constexpr int64_t kLength = 900, kHeads = 3;
 // Heads of a steep, a gentle and no slope at all: distant keys vanish in the first alone.
 struct Alibi {
   testing::SmallAttention attention;
-  testing::Array slope;
+  testing::Array slope, sink;  // the sink is used where the problem has one
 
   explicit Alibi(DType dtype, const Mask& mask = causal(), const char* score = "alibi")
       : attention(problem_of(dtype, mask, score), {.query_length = kLength, .kv_length = kLength},
                   [](int64_t, int64_t) { return true; }),
-        slope(dtype, 1, 1, 1, kHeads) {
+        slope(dtype, 1, 1, 1, kHeads),
+        sink(testing::SmallAttention::real(dtype), 1, kHeads, 1, 1) {
     for (int64_t h = 0; h < kHeads; ++h) {
       const double slopes[] = {dtype == DType::kFloat64 ? 8.0 : 1.0, 0.001, 0};
       store_element(slope.bytes.data(), dtype, h, slopes[h]);
+      store_element(sink.bytes.data(), sink.tensor.dtype, h, 9 - 5 * static_cast<double>(h));
     }
   }
   static Problem problem_of(DType dtype, const Mask& mask, const char* score) {
@@ -58,14 +60,17 @@ struct Alibi {
     const Schedule schedule = plan.schedule(a.step);
     ForwardTensors forward = a.forward_tensors();
     forward.tables = tables();
+    if (a.problem.has_sink) forward.sink = sink.tensor;
     plan.forward(schedule, forward, workspace);
     BackwardTensors backward = a.backward_tensors();
     backward.tables = tables();
     testing::Array grad(testing::SmallAttention::real(a.problem.dtype), 1, 1, 1, kHeads);
     backward.grad_tables = {{"slope", grad.tensor}};
+    testing::Array grad_sink(sink.tensor.dtype, 1, kHeads, 1, 1);
+    if (a.problem.has_sink) backward.sink = sink.tensor, backward.grad_sink = grad_sink.tensor;
     plan.backward(schedule, backward, workspace);
-    return {a.output.bytes,   a.logsumexp.bytes,  a.grad_query.bytes,
-            a.grad_key.bytes, a.grad_value.bytes, grad.bytes};
+    return {a.output.bytes,     a.logsumexp.bytes, a.grad_query.bytes, a.grad_key.bytes,
+            a.grad_value.bytes, grad.bytes,        grad_sink.bytes};
   }
   // The ranges of the forward; empty if nothing is negligible.
   [[nodiscard]] std::vector<TileRange> ranges(const Plan& plan) const {
@@ -136,8 +141,11 @@ TEST(NegligibleTiles, LeavingThemOutChangesNoBit) {
       SCOPED_TRACE(isa + " " + dtype_name(dtype));
       Alibi x(dtype);
       EXPECT_FALSE(x.ranges(x.plan(isa, true)).empty());
-      const auto with = x.run(x.plan(isa, true)), without = x.run(x.plan(isa, false));
-      EXPECT_TRUE(with == without);
+      for (const bool has_sink : {false, true}) {
+        x.attention.problem.has_sink = has_sink;
+        const auto with = x.run(x.plan(isa, true)), without = x.run(x.plan(isa, false));
+        EXPECT_TRUE(with == without);
+      }
     }
   }
 }

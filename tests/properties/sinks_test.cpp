@@ -48,6 +48,17 @@ TEST(Sinks, WithinTheErrorOfNaive) {
   }
 }
 
+// All probabilities of a row may lie below 2^-100, and its gradients with them.
+TEST(Sinks, ThatTakeNearlyAllOfARowLeaveItsGradients) {
+  const std::string line =
+      "n=129 m=98 d=64 e=64 dtype=bf16 mask=\"k <= q and (k < 4 or q - k <= window)\" score=\"s + "
+      "bias[h % 4, k // 9 % 31] * bias[(h + 1) % 4, abs(q - k) // 8 % 31]\" scale=0.19580078125 "
+      "bias=hnk sink=mixed seed=3467395435";
+  verify::Experiment experiment(verify::case_from_text(line));
+  for (const std::string& isa : available_isas())
+    EXPECT_EQ(experiment.run(isa, 2).failure, "") << isa;
+}
+
 TEST(Sinks, ARowThatSeesNothingHasTheSinkForLse) {
   for (const std::string& isa : available_isas()) {
     for (const std::string dtype : kDTypes) {

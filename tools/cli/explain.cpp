@@ -190,6 +190,7 @@ Json backward_json(const Explained& x) {
                   {{"counter", layout.counter.bytes},
                    {"logsumexp", layout.lse.bytes},
                    {"delta", layout.delta.bytes},
+                   {"grad_sink", layout.grad_sink.bytes},
                    {"grad_query_sums", layout.accumulator.bytes},
                    {"turns", layout.turn.bytes},
                    {"bias_turns", layout.bias_turn.bytes},

@@ -14,8 +14,8 @@
 //   q_i
 //
 // A row with no such pair has o = 0, lse = sink, dq = 0 and adds dlse to dsink, nothing elsewhere.
-// A sink of -inf is none. Pairs that are masked, or
-// whose bias is -inf, are never read: NaN there reaches nothing.
+// A sink of -inf is none. Pairs that are masked, or whose bias is -inf, are never read: NaN there
+// reaches nothing.
 #pragma once
 
 #include <cstdint>

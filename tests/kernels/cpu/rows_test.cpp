@@ -110,5 +110,29 @@ TEST_P(Rows, SoftmaxUnderAProgramIsThatOfTheMaskedRows) {
       EXPECT_EQ(p[static_cast<size_t>(r * kColumns + c)] > 0, is_shown(r, c)) << r << " " << c;
 }
 
+// A sink takes its part of every row, and leaves the ratios of the others as they are.
+TEST_P(Rows, SinkJoinsTheSoftmax) {
+  const bool is_double = GetParam().dtype == DType::kFloat64;
+  const float sink = 0.75F;
+  const double double_sink = 0.75;
+  std::vector<float> lse(kRows);
+  std::vector<double> double_lse(kRows);
+  RowsLaunch rows = launch(matrix_, result_);
+  run(kernel().softmax_rows, launch(matrix_, masked_));
+  rows.sink = is_double ? static_cast<const void*>(&double_sink) : &sink;
+  rows.logsumexp = is_double ? static_cast<void*>(double_lse.data()) : lse.data();
+  rows.logsumexp_row = 1;
+  run(kernel().softmax_rows, rows);
+  const std::vector<double> without = masked_.values(), with = result_.values();
+  for (int64_t r = 0; r < kRows; ++r) {
+    const auto at = static_cast<size_t>(r);
+    const double rest = 1 - std::exp(0.75 - (is_double ? double_lse[at] : double(lse[at])));
+    for (int64_t c = 0; c < kColumns; ++c) {
+      const auto i = static_cast<size_t>(r * kColumns + c);
+      EXPECT_NEAR(with[i], rest * without[i], 0.02 * without[i]) << r << " " << c;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace tilewise

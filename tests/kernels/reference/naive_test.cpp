@@ -95,6 +95,23 @@ TEST(Naive, ScoresBeyondFloat16StayFinite) {
   }
 }
 
+TEST(Naive, SinksAreThoseOfTheReference) {
+  Data x(DType::kFloat32);
+  const float sink[] = {1.5F, -0.5F};
+  x.in.sink = Tensor::bhsd(const_cast<float*>(sink), DType::kFloat32, 1, 2, 1, 1);
+  const auto rows = all_rows(x.in.query);
+  const Outputs exact = forward(x.in);
+  const Gradients exact_grad = backward(x.in);
+  for (const double start : kNaiveStarts) {
+    const Outputs out = naive_forward_rows(x.in, rows, start);
+    EXPECT_LE(max_error(out.output, exact.output), 64 * 0x1p-24);
+    EXPECT_LE(max_error(out.logsumexp, exact.logsumexp), 16 * 0x1p-24);
+    const double error = max_error(naive_backward_rows(x.in, rows, start).sink, exact_grad.sink);
+    EXPECT_LE(error, 64 * 0x1p-24);
+    EXPECT_GT(error, 0);
+  }
+}
+
 TEST(Naive, RowWithoutVisibleKeyIsZero) {
   Data x(DType::kFloat32);
   x.in.key.shape[2] = x.in.value.shape[2] = 39;

@@ -110,6 +110,42 @@ TEST(Reference, OneKeyIsCopied) {
   }
 }
 
+// All scores are 0, so is the sink: it takes one part of eight.
+TEST(Reference, SinkTakesItsPart) {
+  Data x(1, 1, 1, 2, 7, 3, 2);
+  std::fill(x.q.begin(), x.q.end(), 0.0);
+  double sink = 0;
+  x.in.sink = Tensor::bhsd(&sink, DType::kFloat64, 1, 1, 1, 1);
+  const Outputs out = forward(x.in);
+  double grad = 0;
+  for (int64_t row = 0; row < 2; ++row) {
+    EXPECT_NEAR(out.logsumexp[row], std::log(8.0), 1e-15);
+    for (int64_t c = 0; c < 2; ++c) {
+      double sum = 0;
+      for (int64_t j = 0; j < 7; ++j) sum += x.v[j * 2 + c] / 8;
+      EXPECT_NEAR(out.output[row * 2 + c], sum, 1e-15);
+      grad -= sum * x.grad_o[row * 2 + c] / 8;
+    }
+    grad += x.grad_lse[row] / 8;
+  }
+  EXPECT_NEAR(backward(x.in).sink[0], grad, 1e-15);
+}
+
+TEST(Reference, RowThatSeesNothingHasTheSinkForLse) {
+  Data x(1, 2, 1, 3, 0, 3, 2);
+  double sink[] = {0.25, -kInfinity};
+  x.in.sink = Tensor::bhsd(sink, DType::kFloat64, 1, 2, 1, 1);
+  const Outputs out = forward(x.in);
+  for (int64_t row = 0; row < 3; ++row) {
+    EXPECT_EQ(out.output[row * 2], 0);
+    EXPECT_EQ(out.logsumexp[row], 0.25);
+    EXPECT_EQ(out.logsumexp[3 + row], -kInfinity);
+  }
+  const Gradients grad = backward(x.in);
+  EXPECT_NEAR(grad.sink[0], x.grad_lse[0] + x.grad_lse[1] + x.grad_lse[2], 1e-15);
+  EXPECT_EQ(grad.sink[1], 0);
+}
+
 TEST(Reference, ZeroQueriesGiveTheMeanAndLogOfTheCount) {
   Data x(1, 2, 1, 2, 7, 3, 2);
   std::fill(x.q.begin(), x.q.end(), 0.0);

@@ -48,7 +48,8 @@ struct PanelScores {
   Real* ds_keys;  // dS again in words of keys (dq_word), where these differ: for dQ
                   // (rows, kStep) where products are of tiles
   Real* ds_real;  // (rows, kWidth), not rounded to words; null: no gradients of bias or tables
-  TablePart<X>* tables;     // null: no gradients of tables
+  TablePart<X>* tables;  // null: no gradients of tables
+  bool has_sink;
   int64_t index;            // of the panel in its tile of keys
   bool careful;             // mark masked pairs by -0.0; NaN and infinity as arithmetic has them
   const uint64_t* dropped;  // find_dropped; null: no dropout
@@ -91,7 +92,7 @@ TILEWISE_INLINE typename X::Vec exp2_special(typename X::Vec p, typename X::Vec 
 
 // log2 P of a score of a program, but that of 0 below 2^-100. Such scores spread widely: the
 // products of many tiny P with dO and Q would be subnormal, and so would be sums of nothing else,
-// which is slow. The rest of the row adds up to 1.
+// which is slow. The rest of the row adds up to 1, unless a sink takes nearly all of it.
 template <class X>
 TILEWISE_INLINE typename X::Vec negligible_to_zero(typename X::Vec x) {
   const auto zero = X::broadcast(Exp2<typename X::Real>::kZero);
@@ -258,7 +259,7 @@ __attribute__((noinline)) void score_rows(const PanelScores<X>& panel, int row, 
         }
         visible = X::both(visible, X::opposite(X::equal(minus_lse, minus_inf)));
         if (is_scored) visible = X::both(visible, X::opposite(X::equal(s[i + h][j], minus_inf)));
-        x = is_scored ? negligible_to_zero<X>(x) : X::max(low, x);
+        x = is_scored && !panel.has_sink ? negligible_to_zero<X>(x) : X::max(low, x);
         p[h] = exp2_small<X>(x);
         if (panel.careful) p[h] = exp2_special<X>(p[h], x);
         ds[h] = X::mul(p[h], y);

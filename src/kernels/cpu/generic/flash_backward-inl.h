@@ -97,6 +97,7 @@ void accumulate_panel(const tilewise::BackwardLaunch& args, const tilewise::Back
   panel.tables = tables.tables ? &tables : nullptr;
   panel.index = p;
   panel.ds_real = has_grad_bias || panel.tables ? scratch.ds_real : nullptr;
+  panel.has_sink = args.sink.data != nullptr;
   panel.careful = kCareful;
   if (args.dropout.threshold > 0)
     panel.dropped = find_dropped<X, false>(args.dropout, place, visible.segments, visible.count,

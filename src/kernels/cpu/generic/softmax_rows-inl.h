@@ -197,10 +197,8 @@ void drop_rows(const tilewise::RowsLaunch& args, int64_t r, RowsScratch<X>& scra
                              {args.origin.head, nullptr},
                              {query, nullptr},
                              {args.origin.key + part * kWidth<X>, nullptr}};
-    const uint64_t* dropped =
-        find_dropped<X, false>(args.dropout, place, &all, 1, *scratch.tile);
-    for (int i = 0; i < rows; ++i)
-      scratch.dropped[part * kCell + (query + i) % kCell] = dropped[i];
+    const uint64_t* dropped = find_dropped<X, false>(args.dropout, place, &all, 1, *scratch.tile);
+    for (int i = 0; i < rows; ++i) scratch.dropped[part * kCell + (query + i) % kCell] = dropped[i];
   }
 }
 
@@ -271,7 +269,8 @@ void softmax_backward_rows(const tilewise::RowsLaunch& args, void* memory) {
     fill_to_vector<X>(p, args.columns, 0);
     fill_to_vector<X>(dp, args.columns, 0);
     if (args.dropped != nullptr) {
-      load_row<X>(rows_of(args.dropped, args.dtype, args.to_row), r, 0, args.columns, scratch.third);
+      load_row<X>(rows_of(args.dropped, args.dtype, args.to_row), r, 0, args.columns,
+                  scratch.third);
       fill_to_vector<X>(scratch.third, args.columns, 0);
       for (int64_t i = 0; i < args.columns; i += X::kLanes) {  // 0 where P is 0 anyway
         const auto gone = X::equal(X::load(scratch.third + i), Vec{});
