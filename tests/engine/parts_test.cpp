@@ -94,7 +94,7 @@ RaggedStep random_step(const Problem& problem, Random& random) {
 TEST(Parts, TheWorkspaceOfAPlanIsEnoughForEveryStep) {
   Random random(20261126, 7);
   const Kernel kernel = testing::stub_kernel();
-  for (int n = 0; n < 150; ++n) {
+  for (int n = 0; n < 80; ++n) {
     const Problem problem = random_problem(random);
     const int threads = static_cast<int>(random.between(1, 9));
     const auto plan = testing::stub_plan(problem, kernel, default_executor(), threads);

@@ -240,6 +240,8 @@ void expect_protocol(const RaggedProtocol& c, Executor& executor) {
 TEST(RunBackward, EveryTileOfEverySequenceOnceInTurn) {
   ThreadExecutor threads;
   SerialExecutor serial;
+  std::vector<int64_t> many;  // more heads than copies of the sums of tables
+  for (int64_t i = 0; i < 150; ++i) many.push_back(16 * (i % 5));
   const RaggedProtocol cases[] = {
       {{100, 30, 170}, 1, 1, 3, false, false, {}},
       {{10, 400, 0, 33, 16, 33}, 4, 2, 4, false, false, {3}},
@@ -248,6 +250,7 @@ TEST(RunBackward, EveryTileOfEverySequenceOnceInTurn) {
       {{90, 17, 90, 0, 200}, 3, 3, 8, false, true, {0}},
       {std::vector<int64_t>(40, 20), 2, 2, 8, true, true, {11}},
       {{300}, 1, 1, 8, true, true, {}},
+      {many, 1, 1, 4, true, true, {}},
       {{300, 20}, 6, 3, 8, false, false, {}},
   };
   for (const RaggedProtocol& c : cases) {

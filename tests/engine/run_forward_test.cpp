@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include <map>
+#include <mutex>
+
 #include <thread>
 
 #include "engine/small_attention.h"
+#include "engine/stub_plan.h"
 #include "tilewise/attention.h"
 
 namespace tilewise {
@@ -145,6 +149,75 @@ TEST(RunForward, EightThreadsShareOnePlan) {
   for (const double error : errors) {
     EXPECT_GE(error, 0.0);
     EXPECT_LE(error, testing::tolerance(DType::kFloat32));
+  }
+}
+
+// What kernels are told of each sequence, by its global b.
+struct ForwardRecord {
+  std::mutex mutex;
+  std::map<int64_t, ForwardLaunch> launches;
+};
+ForwardRecord* forward_record = nullptr;  // kernels are plain functions
+
+template <class Item>
+void record_launch(const ForwardLaunch& launch, const Item&, void*) {
+  const std::lock_guard lock(forward_record->mutex);
+  forward_record->launches[launch.origin.batch] = launch;
+}
+
+// Run state of sequences lies side by side: sums and turns of decode, ranges of tiles that matter.
+TEST(RunForward, SequencesHaveRunStateOfTheirOwn) {
+  const std::vector<int64_t> lengths = {3, 500, 9, 0, 400, 16},
+                             starts = {0, 3, 503, 512, 512, 912, 928};
+  Problem problem;
+  problem.query_heads = 2;
+  problem.max_batch = 6;
+  problem.max_query_length = problem.max_kv_length = 500;
+  problem.head_dim = 8;
+  problem.mask = causal();
+  problem.score = score_from_text("s - 100.0 * (q - k)");
+  Kernel kernel = testing::stub_kernel();
+  kernel.forward = record_launch<ForwardItem>;
+  kernel.decode = record_launch<DecodeItem>;
+  const auto plan = testing::stub_plan(problem, kernel, default_executor(), 2);
+  Step step{.batch = 6, .query_length = 928, .kv_length = 928};
+  step.query_starts = step.key_starts = {starts.data(), IntegerType::kInt64, 7};
+  const auto schedule = make_schedule(*plan, step, "schedule");
+  std::vector<float> data(928 * 2 * 8, 0.5F);
+  std::vector<float> output(data.size());
+  const auto tensor = [](std::vector<float>& x) {
+    return Tensor::bshd(x.data(), DType::kFloat32, 1, 928, 2, 8);
+  };
+  std::vector<std::byte> memory(plan->workspace_bytes + 64);
+  auto* aligned = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
+  ForwardRecord record;
+  forward_record = &record;
+  run_forward(*plan, *schedule, {tensor(data), tensor(data), tensor(data), {}, tensor(output), {}},
+              aligned);
+  ASSERT_EQ(record.launches.size(), 5u);                   // all but the empty one
+  std::map<const void*, const void*> sums, turns, ranges;  // first to last
+  for (const auto& [b, launch] : record.launches) {
+    const int64_t length = lengths[static_cast<size_t>(b)];
+    EXPECT_EQ(launch.query.data, data.data() + starts[static_cast<size_t>(b)] * 16);
+    EXPECT_EQ(launch.shape.query_length, length);
+    if (length <= kDecodeQueries) {
+      sums[launch.decode.sums] = static_cast<float*>(launch.decode.sums) + 2 * length * (8 + 3);
+      turns[launch.decode.turn] = launch.decode.turn + 2 * launch.decode.row_tiles;
+    } else {
+      ASSERT_NE(launch.significant, nullptr);
+      ranges[launch.significant] =
+          launch.significant + 2 * ceil_divide(length, launch.geometry.query_tile);
+    }
+  }
+  EXPECT_EQ(sums.size(), 3u);
+  EXPECT_EQ(turns.size(), 3u);
+  EXPECT_EQ(ranges.size(), 2u);
+  for (const auto* parts : {&sums, &turns, &ranges}) {
+    const void* end = nullptr;
+    for (const auto& [first, last] : *parts) {
+      EXPECT_LE(end, first);
+      end = last;
+    }
   }
 }
 
