@@ -14,10 +14,15 @@ namespace {
 template <class Real>
 Real power_of_two(double n) {
   const int exponent = n < -2000 ? -2000 : static_cast<int>(n);
-  if constexpr (sizeof(Real) == 4)
-    return __builtin_ldexpf(1, exponent);
-  else
+  if constexpr (sizeof(Real) == 4) {
+    if (exponent < -126) return __builtin_ldexpf(1, exponent);
+    const int32_t bits = (127 + exponent) << 23;
+    Real power;
+    std::memcpy(&power, &bits, sizeof(power));
+    return power;
+  } else {
     return __builtin_ldexp(1, exponent);
+  }
 }
 
 // One more score of every row of a head, whose value is 0: exp(value) = power * 2^exponent, with an
@@ -58,10 +63,13 @@ Real add_sink(const Sink<Real>& sink, RowSums<Real>& row) {
   row.is_sink_alone = row.l == 0;
   if (row.l == 0) return 0;
   if (sink.power == 0) return 1 / row.l_words;
-  const double m = row.m < sink.exponent ? sink.exponent : row.m;
-  const Real factor = power_of_two<Real>(row.m - m),
-             power = sink.power * power_of_two<Real>(sink.exponent - m);
-  row.m = m;
+  Real factor = 1, power = sink.power;
+  if (row.m < sink.exponent) {
+    factor = power_of_two<Real>(row.m - sink.exponent);
+    row.m = sink.exponent;
+  } else {
+    power *= power_of_two<Real>(sink.exponent - row.m);
+  }
   row.l = row.l * factor + power;
   row.l_words = row.l_words * factor + power;
   row.is_sink_alone = row.l == power;
