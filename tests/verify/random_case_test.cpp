@@ -45,7 +45,8 @@ TEST(RandomCase, EveryFeatureIsDrawn) {
       {"dtype", 4},         {"mask", 5},    {"heads", 3},        {"lengths", 7},
       {"head_dim", 2},      {"bias", 9},    {"bias entries", 3}, {"key layout", 6},
       {"output layout", 3}, {"values", 7},  {"nan", 5},          {"grad_logsumexp", 2},
-      {"scale", 2},         {"offsets", 2}, {"few queries", 4},  {"score", 3}};
+      {"scale", 2},         {"offsets", 2}, {"few queries", 4},  {"score", 3},
+      {"dropout", 2}};
   EXPECT_EQ(drawn.size(), expected.size());
   for (const auto& [feature, values] : expected)
     EXPECT_EQ(drawn[feature].size(), values) << feature;
