@@ -444,7 +444,8 @@ template <class X>
 void store_row_output(const tilewise::ForwardLaunch& args, const DecodeRows& rows, int lane,
                       const DecodeSums<typename X::Real>& sums) {
   using Real = typename X::Real;
-  const Real inverse = sums.l() == 0 ? Real(0) : Real(keep_scale(args)) / sums.l_words();
+  const auto keep = static_cast<Real>(keep_scale(args));
+  const Real inverse = sums.l() == 0 ? Real(0) : keep / sums.l_words();
   const int64_t r = rows.query(lane), head = rows.head(lane);
   scale_row(sums.row, sums.value_dim, inverse);
   store_row<X>(matrix_of(args.output, rows.batch, head), r, 0, sums.value_dim, sums.row);
