@@ -100,7 +100,7 @@ class TILEWISE_API Plan {
   void update(Schedule& schedule, const Step& step) const;
   // Enough for every schedule of this plan, forward and backward.
   [[nodiscard]] size_t workspace_bytes() const noexcept;
-  // [Dao22] Algorithm 1 (Algorithm 2 without dropout). Throws InvalidArgument before anything is
+  // [Dao22] Algorithm 1, Algorithm 2 with dropout. Throws InvalidArgument before anything is
   // written.
   void forward(const Schedule& schedule, const ForwardTensors& tensors, Workspace& workspace) const;
   // [Dao22] Algorithm 4.

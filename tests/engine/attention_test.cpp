@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <thread>
+#include <vector>
 
 #include "engine/small_attention.h"
 #include "tilewise/error.h"
@@ -58,6 +59,26 @@ TEST(Attention, OptionsReachThePlan) {
                                                .key_offset = 3,
                                                .plan = {.isa = "scalar", .threads = 2}});
   expect_output(attention_case);
+}
+
+// The same as a plan's, whichever probability the call before had.
+TEST(Attention, DropoutReachesThePlan) {
+  SmallAttention x = make(20, 23);
+  std::vector<std::byte> last;
+  for (const double dropout : {0.0, 0.1, 0.5}) {
+    ForwardTensors tensors = x.forward_tensors();
+    if (dropout > 0) tensors.dropout_seed = 5;
+    attention(tensors, {.dropout = dropout});
+    const std::vector<std::byte> once = x.output.bytes;
+    EXPECT_NE(once, last) << dropout;
+    last = once;
+    Problem problem = x.problem;
+    problem.dropout = dropout;
+    const Plan plan = make_plan(problem);
+    Workspace workspace(plan);
+    plan.forward(plan.schedule(x.step), tensors, workspace);
+    EXPECT_EQ(x.output.bytes, once) << dropout;
+  }
 }
 
 TEST(Attention, ManyDifferentCallsStayCorrect) {

@@ -42,6 +42,14 @@ TEST(Explain, PictureOfACausalMask) {
   EXPECT_EQ(picture_of(Mask(), 1, 2), "          ##\n");
 }
 
+TEST(Explain, NamesDropout) {
+  Problem problem = causal_problem();
+  problem.scale = 0.125;
+  EXPECT_EQ(describe(problem).find("dropout"), std::string::npos);
+  problem.dropout = 0.25;
+  EXPECT_NE(describe(problem).find("128 keys, dropout 0.25"), std::string::npos);
+}
+
 TEST(Explain, NamesTilesWordsWorkAndMemory) {
   const Kernel kernel = testing::stub_kernel();  // forward 64 x 32, backward 16 x 16
   const auto plan = testing::stub_plan(causal_problem(), kernel, default_executor(), 1);

@@ -51,6 +51,16 @@ TEST(Case, DefaultsAreNotWritten) {
   EXPECT_EQ(case_text(case_from_text("  n=3   m=1 ")), "n=3");
 }
 
+TEST(Case, DropoutHasASeedFromThatOfTheCase) {
+  const Case c = case_from_text("dropout=0.25 boff=3 hoff=4 seed=7");
+  EXPECT_EQ(c.dropout, 0.25);
+  EXPECT_EQ(c.batch_offset, 3);
+  EXPECT_EQ(c.head_offset, 4);
+  EXPECT_TRUE(dropout_seed(c).has_value());
+  EXPECT_NE(dropout_seed(c), dropout_seed(case_from_text("dropout=0.25 seed=8")));
+  EXPECT_FALSE(dropout_seed(case_from_text("seed=7")).has_value());
+}
+
 TEST(Case, NonsenseIsRefusedWithTheWord) {
   for (const std::string text :
        {"n", "n=", "n=-1", "n=3x", "d=0", "x=1", "dtype=int8", "mask=diagonal", "bias=kb",

@@ -42,11 +42,11 @@ TEST(RandomCase, EveryFeatureIsDrawn) {
     for (const auto& [feature, value] : features(random_case(1, n))) drawn[feature].insert(value);
   }
   const std::map<std::string, size_t> expected = {
-      {"dtype", 4},         {"mask", 5},        {"heads", 3},        {"lengths", 8},
-      {"head_dim", 2},      {"bias", 9},        {"bias entries", 3}, {"key layout", 6},
-      {"output layout", 3}, {"values", 7},      {"nan", 5},          {"grad_logsumexp", 2},
-      {"scale", 2},         {"offsets", 2},     {"few queries", 5},  {"score", 3},
-      {"sink", 6},          {"output dtype", 2}};
+      {"dtype", 4},         {"mask", 5},         {"heads", 3},        {"lengths", 8},
+      {"head_dim", 2},      {"bias", 9},         {"bias entries", 3}, {"key layout", 6},
+      {"output layout", 3}, {"values", 7},       {"nan", 5},          {"grad_logsumexp", 2},
+      {"scale", 2},         {"offsets", 2},      {"few queries", 5},  {"score", 3},
+      {"sink", 6},          {"output dtype", 2}, {"dropout", 2}};
   EXPECT_EQ(drawn.size(), expected.size());
   for (const auto& [feature, values] : expected)
     EXPECT_EQ(drawn[feature].size(), values) << feature;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdio>
+#include <cstring>
 
 #include "base/random.h"
 
@@ -19,5 +20,10 @@ char failure[256];
       return failure;                                      \
     }                                                      \
   } while (false)
+
+template <class Real>
+bool same_bits(Real a, Real b) {
+  return std::memcmp(&a, &b, sizeof a) == 0;
+}
 
 }  // namespace

@@ -19,11 +19,6 @@
 
 namespace {
 
-template <class Real>
-bool same_bits(Real a, Real b) {
-  return std::memcmp(&a, &b, sizeof a) == 0;
-}
-
 template <class X>
 const char* check_operations() {
   using Real = typename X::Real;
@@ -218,44 +213,6 @@ const char* check_conversions() {
     for (int i = 0; i < L; ++i) {
       CHECK(b[i] == tilewise::float_to_bfloat16(float(r[i])), "store_bf16(%a)", double(r[i]));
       CHECK(h[i] == tilewise::float_to_float16(float(r[i])), "store_fp16(%a)", double(r[i]));
-    }
-  }
-  return "";
-}
-
-template <class X>
-const char* check_exp2() {
-  using Real = typename X::Real;
-  using Vec = typename X::Vec;
-  using E = Exp2<Real>;
-  constexpr int L = X::kLanes;
-  const double bound = X::kWord == 2 ? 1.05e-4 : sizeof(Real) == 8 ? 6e-16 : 2.5e-7;
-  for (Real m : {Real(0), Real(7), Real(-33), Real(2097152), Real(-2097152)}) {
-    const Vec base = X::broadcast(E::kMagic + E::kBias - m);
-    for (int step = -40000; step <= 5600; ++step) {
-      Real s[L], p[L], tr[L];
-      for (int i = 0; i < L; ++i)
-        s[i] = m + Real(step + i / double(L)) * Real(1.0 / 320);  // m - 125 to m + 17.5
-      Vec t;
-      X::store(p, exp2_minus<X, true>(X::load(s), base, Vec{}, t));
-      X::store(tr, t);
-      for (int i = 0; i < L; ++i) {
-        const double x = double(s[i]) - double(m);
-        const bool over = X::any_bits(X::broadcast(tr[i]), E::kOverflowBits);
-        CHECK(over == (x > 16.5 || (x == 16.5 && over)), "overflow of %g says %d", x, over);
-        if (over) continue;
-        const double truth = std::exp2(x);
-        CHECK(std::fabs(double(p[i]) - truth) <= bound * truth, "2^%.9g = %.9g, error %g", x,
-              double(p[i]), double(p[i]) / truth - 1);
-      }
-    }
-    Vec t;
-    Real p[L];
-    X::store(p, exp2_minus<X, true>(X::broadcast(m + E::kZero), base, Vec{}, t));
-    CHECK(same_bits(p[0], Real(0)), "2^kZero = %g", double(p[0]));
-    for (Real bad : {Real(__builtin_nanf("")), Real(__builtin_inff())}) {
-      exp2_minus<X, true>(X::broadcast(bad), base, Vec{}, t);
-      CHECK(X::any_bits(t, E::kOverflowBits), "%g is not noticed", double(bad));
     }
   }
   return "";

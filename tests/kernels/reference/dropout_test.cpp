@@ -13,7 +13,7 @@ namespace tilewise::reference {
 namespace {
 
 // The table of docs/notation.md: lines "| seed | b | h | q | k | bits |" in hexadecimal.
-TEST(Dropout, VectorsOfTheDocument) {
+TEST(DropoutBits, VectorsOfTheDocument) {
   std::ifstream document(TILEWISE_SOURCE_DIR "/docs/notation.md");
   int vectors = 0;
   for (std::string line; std::getline(document, line);) {
@@ -30,7 +30,7 @@ TEST(Dropout, VectorsOfTheDocument) {
   EXPECT_EQ(vectors, 9);
 }
 
-TEST(Dropout, FactorIsZeroOrTheInverseOfWhatIsKept) {
+TEST(DropoutBits, FactorIsZeroOrTheInverseOfWhatIsKept) {
   EXPECT_EQ(dropout_factor(0, 7, 0, 0, 0, 0), 1);
   for (const double p : {0.25, 0.1, 0.9}) {
     const double threshold = std::round(p * 65536);
@@ -61,7 +61,7 @@ bool high(uint64_t seed, int64_t b, int64_t h, int64_t q, int64_t k) {
   return dropout_bits(seed, b, h, q, k) >= 0x8000;
 }
 
-TEST(Dropout, RateIsTheProbability) {
+TEST(DropoutBits, RateIsTheProbability) {
   for (const double p : {0.001, 0.1, 0.37, 0.5, 0.9}) {
     const double threshold = std::round(p * 65536), rate = threshold / 65536;
     double dropped = 0;
@@ -72,7 +72,7 @@ TEST(Dropout, RateIsTheProbability) {
   }
 }
 
-TEST(Dropout, PairsAreUncorrelated) {
+TEST(DropoutBits, PairsAreUncorrelated) {
   for (const int64_t step : {1, 2, 7, 8, 9, 15, 16, 17, 64}) {
     Signs rows, columns, diagonals;
     for (int64_t q = 0; q < kSide; ++q)
@@ -88,7 +88,7 @@ TEST(Dropout, PairsAreUncorrelated) {
   }
 }
 
-TEST(Dropout, SeedsHeadsAndBatchesAreUncorrelated) {
+TEST(DropoutBits, SeedsHeadsAndBatchesAreUncorrelated) {
   Signs seeds, far_seeds, heads, batches, transposed;
   for (int64_t q = 0; q < kSide; ++q)
     for (int64_t k = 0; k < kSide; ++k) {

@@ -231,6 +231,13 @@ TEST(ReferenceGradients, MatchFiniteDifferencesWithGroupedHeads) {
   expect_gradients_match(x);
 }
 
+TEST(ReferenceGradients, MatchFiniteDifferencesWithDropout) {
+  Data x(1, 2, 1, 5, 6, 3, 2);
+  x.in.dropout = 0.4, x.in.dropout_seed = 9;
+  x.in.step.query_offset = 13, x.in.step.key_offset = 6;
+  expect_gradients_match(x);
+}
+
 TEST(ReferenceGradients, MatchFiniteDifferencesWithEveryBroadcastOfTheBias) {
   for (int shape = 0; shape < 8; ++shape) {
     Data x(2, 2, 1, 3, 4, 2, 2);

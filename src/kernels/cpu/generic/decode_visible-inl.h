@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the rows of decode see of a tile of keys. Lanes are rows: queries of several heads, whose
-// masks may differ.
+// What the rows of decode see of a tile of keys, and what they drop. Lanes are rows: queries of
+// several heads, whose masks may differ.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/cpu/generic/dropout-inl.h"
 #include "kernels/cpu/generic/visible-inl.h"
 #include "kernels/launch.h"
 
@@ -146,6 +147,34 @@ void find_visible_rows(VisibleTile<X>& tile, const tilewise::ForwardLaunch& args
   }
   for (int k = 0; k < count; ++k) keys[k] |= see_all;
   set_segments(tile, keys, count, rows.lanes);
+}
+
+struct DroppedRows {
+  DroppedTile tile;         // of one head
+  uint64_t rows[kMaxRows];  // of all
+};
+
+// As find_dropped has it, of rows that start at key k0; null: no dropout.
+template <class X>
+const uint64_t* find_dropped_rows(const tilewise::ForwardLaunch& args, const DecodeRows& rows,
+                                  int64_t k0, const VisibleTile<X>& visible, DroppedRows& dropped) {
+  if (args.dropout.threshold == 0) return nullptr;
+  const int first = visible.segments[0].begin, last = visible.segments[visible.count - 1].end;
+  std::memset(dropped.rows, 0, sizeof(dropped.rows));
+  for (int begin = 0, end; begin < rows.lanes; begin = end) {
+    const int64_t head = rows.head(begin), query = rows.query(begin);
+    end = static_cast<int>(smaller(rows.lanes, begin + rows.query_length - query));
+    const int vectors = (end - begin + X::kLanes - 1) / X::kLanes;
+    const Segment all = {first, last, 0, vectors, false};
+    const TilePlace place = {args.origin.batch + rows.batch,
+                             {args.origin.head + head, nullptr},
+                             {args.origin.query + query, nullptr},
+                             {args.origin.key + k0, nullptr}};
+    const uint64_t* of_head = find_dropped<X, true>(args.dropout, place, &all, 1, dropped.tile);
+    for (int r = first; r < last; ++r)
+      dropped.rows[r] |= (of_head[r] & lane_bits(0, end - begin)) << begin;
+  }
+  return dropped.rows;
 }
 
 }  // namespace

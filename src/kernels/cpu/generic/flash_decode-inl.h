@@ -45,8 +45,7 @@ struct DecodeScratch {
   Real* bias;       // (kDecodeTile<X>, kWidth)
   Real* row;        // of O, m, l, l_words; or of the bias
   VisibleTile<X>* visible;
-  DroppedTile* dropped;
-  uint64_t* dropped_rows;      // (kDecodeTile<X>), of all heads
+  DroppedRows* dropped;
   TileEvaluator<X> evaluator;  // rows are keys
   int64_t bytes;
 
@@ -67,8 +66,7 @@ struct DecodeScratch {
     bias = part.take<Real>(kDecodeTile<X> * kWidth<X>);
     row = part.take<Real>(larger(shape.value_dim + 3, kDecodeTile<X>));
     visible = part.take<VisibleTile<X>>(1);
-    dropped = part.take<DroppedTile>(1);
-    dropped_rows = part.take<uint64_t>(kDecodeTile<X>);
+    dropped = part.take<DroppedRows>(1);
     evaluator = TileEvaluator<X>(programs, true, part);
     bytes = part.used;
   }
@@ -112,29 +110,6 @@ void load_decode_bias(const tilewise::ForwardLaunch& args, const DecodeRows& row
     for (int64_t k = 0; k < keys; ++k)
       scratch.bias[k * kWidth<X> + lane] = scratch.row[k] * static_cast<typename X::Real>(kLog2E);
   }
-}
-
-// As find_dropped has it; lanes are queries of several heads.
-template <class X>
-const uint64_t* find_dropped_rows(const tilewise::ForwardLaunch& args, const DecodeRows& rows,
-                                  int64_t k0, DecodeScratch<X>& scratch) {
-  const VisibleTile<X>& visible = *scratch.visible;
-  const int first = visible.segments[0].begin, last = visible.segments[visible.count - 1].end;
-  std::memset(scratch.dropped_rows, 0, kDecodeTile<X> * sizeof(uint64_t));
-  for (int begin = 0, end; begin < rows.lanes; begin = end) {
-    const int64_t head = rows.head(begin), query = rows.query(begin);
-    end = static_cast<int>(smaller(rows.lanes, begin + rows.query_length - query));
-    const int vectors = (end - begin + X::kLanes - 1) / X::kLanes;
-    const Segment all = {first, last, 0, vectors, false};
-    const TilePlace place = {args.origin.batch + rows.batch,
-                             {args.origin.head + head, nullptr},
-                             {args.origin.query + query, nullptr},
-                             {args.origin.key + k0, nullptr}};
-    const uint64_t* dropped = find_dropped<X, true>(args.dropout, place, &all, 1, *scratch.dropped);
-    for (int r = first; r < last; ++r)
-      scratch.dropped_rows[r] |= (dropped[r] & lane_bits(0, end - begin)) << begin;
-  }
-  return scratch.dropped_rows;
 }
 
 // S^T (keys, kWidth) of R rows for whole groups of 2 kLanes keys. Lanes are keys until the end; two
@@ -374,8 +349,7 @@ bool decode_chunk(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
     if (args.score)
       scratch.evaluator.begin(*args.score, place, static_cast<int>(keys),
                               (rows.lanes + X::kLanes - 1) / X::kLanes);
-    const uint64_t* dropped =
-        args.dropout.threshold > 0 ? find_dropped_rows(args, rows, k0, scratch) : nullptr;
+    const uint64_t* dropped = find_dropped_rows(args, rows, k0, *scratch.visible, *scratch.dropped);
     const TileScores<X> tile{.p = scratch.p,
                              .s = kTiled<X> || is_few ? scratch.s : nullptr,
                              .score = args.score ? &scratch.evaluator : nullptr,

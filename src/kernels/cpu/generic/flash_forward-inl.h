@@ -53,9 +53,8 @@ template <class X>
 void sum_and_drop(QueryBlock<X>& q, typename X::Real* p, const uint64_t* dropped, Groups groups) {
   X::add_tiles(q.l_words, p + groups.first * X::kStep * kWidth<X>, groups.count);
   const int begin = groups.first * kGroup<X>, end = begin + groups.count * kGroup<X>;
-  for (int row = begin; dropped && row < end; row += X::kWord)
-    for (int j = 0; j < X::kVectors; ++j)
-      drop_words<X>(dropped, row, j, p + row / X::kWord * kWidth<X> + j * X::kLanes);
+  for (int row = begin; dropped && row < end; row += kUnit)
+    drop_unit<X, X::kVectors>(dropped, row, 0, p);
 }
 
 // Line 12 for some rows of a tile: O = diag(2^(old m - new m)) O + P V.

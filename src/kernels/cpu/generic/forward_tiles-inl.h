@@ -164,11 +164,11 @@ __attribute__((noinline)) void transform_scores(const QueryBlock<X>& q, const Ti
 
 // What the product takes of a unit of which l has the whole P.
 template <class X, int NV>
-void drop_unit(const TileScores<X>& tile, int j0, int row) {
-  auto* p = tile.p + row / X::kWord * kWidth<X> + j0 * X::kLanes;
-  TILEWISE_UNROLL for (int i = 0; i < kUnit; i += X::kWord) TILEWISE_UNROLL for (int j = 0; j < NV;
-                                                                                 ++j)
-      drop_words<X>(tile.dropped, row + i, j0 + j, p + i / X::kWord * kWidth<X> + j * X::kLanes);
+void drop_unit(const uint64_t* dropped, int row, int j0, typename X::Real* p) {
+  p += row / X::kWord * kWidth<X> + j0 * X::kLanes;
+  TILEWISE_UNROLL for (int i = 0; i < kUnit / X::kWord; ++i)
+      TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
+          drop_words<X>(dropped, row + i * X::kWord, j0 + j, p + i * kWidth<X> + j * X::kLanes);
 }
 
 // Lines 9 to 11 for one unit of a segment: P = 2^(S - m), l += rowsum(P), m raised where it must
@@ -189,7 +189,7 @@ void absorb_unit(QueryBlock<X>& q, const TileScores<X>& tile, const Rows& keys, 
       score_unit<X, NV, UnitKind::kMasked>(q, tile, unit, row, s.j0, true);
     else
       score_unit<X, NV, UnitKind::kPlain>(q, tile, unit, row, s.j0, false);
-    if (!kTiled<X> && tile.dropped) drop_unit<X, NV>(tile, s.j0, row);
+    if (!kTiled<X> && tile.dropped) drop_unit<X, NV>(tile.dropped, row, s.j0, tile.p);
   };
   const int vectors = s.j1 - s.j0;
   if constexpr (X::kVectors > 2)
