@@ -68,6 +68,8 @@ reference::Inputs slice_inputs(const Problem& p, const Step& step, const Tensors
   in.step.head_offset += s.kv_head * group;
   in.tables = t.tables;
   in.scale = *p.scale;
+  in.dropout = p.dropout;
+  in.dropout_seed = t.dropout_seed.value_or(0);
   return in;
 }
 

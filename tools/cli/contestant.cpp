@@ -143,6 +143,8 @@ class ReferenceContestant final : public Contestant {
     in.step = step_;
     in.tables = tensors.tables;
     in.scale = *problem_.scale;
+    in.dropout = problem_.dropout;
+    in.dropout_seed = tensors.dropout_seed.value_or(0);
     return in;
   }
   // Results before rounding; and, not counted, one head and one row.
