@@ -66,7 +66,7 @@ std::vector<Result> results_of(const BackwardTensors& t) {
                                  {"grad_query", t.grad_query, false},
                                  {"grad_key", t.grad_key, false},
                                  {"grad_value", t.grad_value, false}};
-  if (t.bias.data != nullptr) results.push_back({"grad_bias", t.grad_bias, false});
+  if (t.grad_bias.shape[3] > 0) results.push_back({"grad_bias", t.grad_bias, false});
   if (t.sink.data != nullptr) results.push_back({"grad_sink", t.grad_sink, false});
   return results;
 }
