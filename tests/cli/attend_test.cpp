@@ -12,6 +12,7 @@
 #include "cli/plain_attention.h"
 #include "cli/program.h"
 #include "io/safetensors.h"
+#include "tilewise/tilewise.h"
 
 namespace tilewise::cli {
 namespace {
@@ -264,6 +265,65 @@ TEST_F(AttendTest, SinkIsAKeyWhoseValueIsZero) {
   expect_close(numbers(load("dsink")), {dbias[6], dbias[13]}, 1e-12, "dsink");
 }
 
+// Bit for bit what a caller of the library gets for the seed.
+TEST_F(AttendTest, DropoutIsThatOfTheSeed) {
+  constexpr int64_t kHeads = 2, kLength = 21, kDim = 8;
+  const std::vector<int64_t> shape = {1, kHeads, kLength, kDim};
+  Random random(4);
+  const auto draw = [&] { return normal_array(DType::kFloat32, shape, random); };
+  const io::Array q = draw(), k = draw(), v = draw(), grad_o = draw();
+  io::write_safetensors(input_, {{"q", &q}, {"k", &k}, {"v", &v}, {"do", &grad_o}});
+  const auto attend = [&](const std::string& seed) {
+    const Outcome outcome = run_tilewise({"attend", "--input", input_, "--output", output_,
+                                          "--mask", "causal", "--dropout", "0.3", "--seed", seed});
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  };
+
+  const Plan plan = make_plan({.query_heads = kHeads,
+                               .max_query_length = kLength,
+                               .max_kv_length = kLength,
+                               .head_dim = kDim,
+                               .mask = causal(),
+                               .dropout = 0.3});
+  const Schedule schedule = plan.schedule({.query_length = kLength, .kv_length = kLength});
+  Workspace workspace(plan);
+  const io::Array o = draw(), dq = draw(), dk = draw(), dv = draw(),
+                  lse = normal_array(DType::kFloat32, {1, kHeads, kLength}, random);
+  plan.forward(schedule,
+               {.query = q.tensor(),
+                .key = k.tensor(),
+                .value = v.tensor(),
+                .bias = {},
+                .output = o.tensor(),
+                .logsumexp = lse.tensor(),
+                .dropout_seed = 5},
+               workspace);
+  plan.backward(schedule,
+                {.query = q.tensor(),
+                 .key = k.tensor(),
+                 .value = v.tensor(),
+                 .bias = {},
+                 .output = o.tensor(),
+                 .logsumexp = lse.tensor(),
+                 .grad_output = grad_o.tensor(),
+                 .grad_logsumexp = {},
+                 .grad_query = dq.tensor(),
+                 .grad_key = dk.tensor(),
+                 .grad_value = dv.tensor(),
+                 .grad_bias = {},
+                 .dropout_seed = 5},
+                workspace);
+  attend("5");
+  EXPECT_EQ(numbers(load("o")), numbers(o));
+  EXPECT_EQ(numbers(load("lse")), numbers(lse));
+  EXPECT_EQ(numbers(load("dq")), numbers(dq));
+  EXPECT_EQ(numbers(load("dk")), numbers(dk));
+  EXPECT_EQ(numbers(load("dv")), numbers(dv));
+  attend("6");
+  EXPECT_NE(numbers(load("o")), numbers(o));
+  EXPECT_EQ(numbers(load("lse")), numbers(lse));
+}
+
 TEST_F(AttendTest, RefusesBadSinksAndDropout) {
   Random random(9);
   const io::Array x = normal_array(DType::kFloat32, {1, 2, 3, 8}, random),
@@ -280,6 +340,9 @@ TEST_F(AttendTest, RefusesBadSinksAndDropout) {
   expect_error({"--sink", "other"}, "tensor \"other\" is missing, expected that of --sink");
   expect_error({"--dropout", "often"}, "--dropout");
   expect_error({"--seed", "1"}, "--seed requires --dropout");
+  const std::string probability = ", expected a probability in [0, 1 - 2^-16]";
+  expect_error({"--dropout", "1"}, "dropout is 1" + probability);
+  expect_error({"--dropout", "nan"}, "dropout is NaN" + probability);
 }
 
 TEST_F(AttendTest, MayReplaceItsInput) {

@@ -107,6 +107,15 @@ TEST(Bench, WithSinks) {
   }
 }
 
+TEST(Bench, WithDropout) {
+  for (const std::string impl : {"tilewise", "standard", "megatron", "reference"}) {
+    SCOPED_TRACE(impl);
+    const Json result = bench_small({"--impl", impl, "--dropout", "0.1", "--pass", "both"});
+    EXPECT_NEAR(result["dropout"].get<double>(), 0.1, 0x1p-17);
+    expect_within_bound(result, "both");
+  }
+}
+
 TEST(Bench, ForcedInstructionSetIsUsed) {
   const Json result = bench_small({"--isa", "scalar"});
   EXPECT_EQ(result["isa"], "scalar");
@@ -162,7 +171,8 @@ TEST(Bench, PrintsATableForPeople) {
 TEST(Bench, RefusesWhatItDoesNotKnow) {
   for (const auto& [option, value] :
        {std::pair{"--impl", "fast"}, std::pair{"--pass", "sideways"}, std::pair{"--rounds", "0"},
-        std::pair{"--isa", "mmx"}, std::pair{"--dtype", "int8"}, std::pair{"--dropout", "often"}}) {
+        std::pair{"--isa", "mmx"}, std::pair{"--dtype", "int8"}, std::pair{"--dropout", "often"},
+        std::pair{"--dropout", "1"}, std::pair{"--dropout", "nan"}}) {
     std::vector<std::string> arguments = kSmall;
     arguments.insert(arguments.begin(), "bench");
     arguments.insert(arguments.end(), {option, value});
