@@ -33,8 +33,12 @@ class Assembly {
     results.gradients.key.resize(count_of(t_.grad_key));
     results.gradients.value.resize(count_of(t_.grad_value));
     results.gradients.bias.resize(count_of(t_.grad_bias));
-    for (const NamedTensor& table : t_.grad_tables)
+    results.gradients.sink.resize(count_of(t_.grad_sink));
+    results.gradients.sink_terms.resize(results.gradients.sink.size() * reference::kTerms);
+    for (const NamedTensor& table : t_.grad_tables) {
       results.gradients.tables.emplace_back(count_of(table.tensor));
+      results.gradients.table_terms.emplace_back(count_of(table.tensor) * reference::kTerms);
+    }
   }
 
   void add(const CaseMemory::Part& part, const reference::Outputs& outputs,
@@ -46,9 +50,12 @@ class Assembly {
     place_rows(results.gradients.key, t_.grad_key, gradients.key, m, part.first_key);
     place_rows(results.gradients.value, t_.grad_value, gradients.value, m, part.first_key);
     if (t_.bias.data != nullptr) add_bias(part, gradients.bias);
-    for (size_t i = 0; i < gradients.tables.size(); ++i)
-      for (size_t at = 0; at < gradients.tables[i].size(); ++at)
-        add_to(results.gradients.tables[i][at], gradients.tables[i][at]);
+    add_all(results.gradients.sink, gradients.sink);
+    add_all(results.gradients.sink_terms, gradients.sink_terms);
+    for (size_t i = 0; i < gradients.tables.size(); ++i) {
+      add_all(results.gradients.tables[i], gradients.tables[i]);
+      add_all(results.gradients.table_terms[i], gradients.table_terms[i]);
+    }
   }
 
   CaseResults results;
@@ -57,6 +64,9 @@ class Assembly {
   void add_to(double& sum, double value) const {
     sum += value;
     if (is_rounded_) sum = static_cast<float>(sum);
+  }
+  void add_all(std::vector<double>& sums, const std::vector<double>& values) const {
+    for (size_t at = 0; at < values.size(); ++at) add_to(sums[at], values[at]);
   }
   void add_bias(const CaseMemory::Part& part, const std::vector<double>& gradient) {
     const int64_t* to = t_.grad_bias.shape;

@@ -116,8 +116,7 @@ struct Experiment::State {
       add_gradient("grad_sink", t.grad_sink, &Gradients::sink);
       Deviation& naive_sink = backward_results.back().naive;
       for (const Gradients& one : naive_grad)
-        naive_sink =
-            with_terms(naive_sink, one.sink_of_rows, grad.sink_of_rows, c.batch, c.query_heads);
+        naive_sink = with_terms(naive_sink, one.sink_terms, grad.sink_terms, c.query_heads);
     }
     for (size_t i = 0; i < t.grad_tables.size(); ++i) {
       struct One {
@@ -128,6 +127,10 @@ struct Experiment::State {
       backward_results.push_back(expect("grad_" + t.grad_tables[i].name, Result::kGradient,
                                         t.grad_tables[i].tensor, grad.tables[i], ones,
                                         &One::values));
+      Deviation& naive_table = backward_results.back().naive;
+      for (const Gradients& one : naive_grad)
+        naive_table = with_terms(naive_table, one.table_terms[i], grad.table_terms[i],
+                                 static_cast<int64_t>(grad.tables[i].size()));
     }
   }
 

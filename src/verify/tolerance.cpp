@@ -96,22 +96,22 @@ Bound bound(Result result, DType dtype, const Deviation& naive, double largest_l
 }
 
 Deviation with_terms(const Deviation& result, const std::vector<double>& terms,
-                     const std::vector<double>& reference, int64_t batch, int64_t sums) {
+                     const std::vector<double>& reference, int64_t sums) {
   Deviation raised = result;
-  const auto rows = static_cast<int64_t>(terms.size()) / std::max<int64_t>(batch * sums, 1);
+  const size_t of_each = sums == 0 ? 0 : terms.size() / static_cast<size_t>(sums);
   double all_squares = 0;
   for (int64_t n = 0; n < sums; ++n) {
     double squares = 0;
-    for (int64_t b = 0; b < batch; ++b)
-      for (int64_t r = 0; r < rows; ++r) {
-        const auto at = static_cast<size_t>((b * sums + n) * rows + r);
-        const double error = terms[at] - reference[at];
-        if (std::isfinite(error)) squares += error * error;
-      }
+    for (size_t i = 0; i < of_each; ++i) {
+      const size_t at = static_cast<size_t>(n) * of_each + i;
+      const double error = terms[at] - reference[at];
+      if (std::isfinite(error)) squares += error * error;
+    }
     raised.max = std::max(raised.max, std::sqrt(squares));
     all_squares += squares;
   }
-  raised.rms = std::max(raised.rms, std::sqrt(all_squares / static_cast<double>(sums)));
+  if (sums > 0)
+    raised.rms = std::max(raised.rms, std::sqrt(all_squares / static_cast<double>(sums)));
   return raised;
 }
 

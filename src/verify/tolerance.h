@@ -19,8 +19,9 @@
 // one dominant key. In the maximum of a gradient r is at least half of that spacing times largest
 // |reference|: rows with equal scores share one LSE, and its rounding.
 //
-// Each number of the gradient of a sink is a sum over rows, whose naive error may vanish by chance;
-// so it counts as at least sqrt(sum e^2), where e are the naive errors of what the rows add.
+// Each number of the gradient of a sink or a table is a sum over many rows, whose naive error may
+// vanish by chance; so it counts as at least sqrt(sum e^2), where e are the naive errors of what
+// parts of the rows add.
 //
 // ulp is at least 2^-126 in fp32 and bf16 (bf16 instructions take smaller numbers for 0) and, for
 // LSE, at least 2^-23, the relative error of a probability that is rounded once. LSE has the bound
@@ -65,10 +66,9 @@ struct Bound {
                           double largest_lse = 1);
 
 // `result`, of sums over rows, with at least the errors that those of the terms amount to. terms:
-// [batch, sums, rows].
+// [sums, any number].
 [[nodiscard]] Deviation with_terms(const Deviation& result, const std::vector<double>& terms,
-                                   const std::vector<double>& reference, int64_t batch,
-                                   int64_t sums);
+                                   const std::vector<double>& reference, int64_t sums);
 
 // The larger of each error, the smaller number of rows.
 [[nodiscard]] Deviation worse_of(const Deviation& a, const Deviation& b);

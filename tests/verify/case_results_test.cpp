@@ -11,12 +11,12 @@ namespace {
 // Two sequences of a ragged batch against the same two as cases of their own would be: every pair
 // inside of a sequence counts, none between two, and tails are empty rows.
 TEST(CaseResults, SequencesAreSeparateAndTailsAreEmpty) {
-  const CaseMemory memory(
-      case_from_text("hq=2 hkv=1 n=9 m=8 lengths=3:4,0:1,5:2 d=4 e=3 bias=k dlse=1 seed=3"));
+  const CaseMemory memory(case_from_text(
+      "hq=2 hkv=1 n=9 m=8 lengths=3:4,0:1,5:2 d=4 e=3 bias=k sink=normal dlse=1 seed=3"));
   const CaseResults results = exact_results(memory);
   const auto parts = memory.parts();
   ASSERT_EQ(parts.size(), 3u);
-  std::vector<double> bias(4);
+  std::vector<double> bias(4), sink(2);
   for (const CaseMemory::Part& part : parts) {
     const reference::Outputs own = reference::forward(part.inputs);
     const reference::Gradients grad = reference::backward(part.inputs);
@@ -30,6 +30,7 @@ TEST(CaseResults, SequencesAreSeparateAndTailsAreEmpty) {
         EXPECT_EQ(results.gradients.query[(h * 9 + part.first_query + i) * 4 + 1],
                   grad.query[(h * n + i) * 4 + 1]);
       }
+    for (int64_t h = 0; h < 2; ++h) sink[h] += grad.sink[h];
     for (int64_t j = 0; j < m; ++j) {
       EXPECT_EQ(results.gradients.key[(part.first_key + j) * 4], grad.key[j * 4]);
       EXPECT_EQ(results.gradients.value[(part.first_key + j) * 3], grad.value[j * 3]);
@@ -37,6 +38,7 @@ TEST(CaseResults, SequencesAreSeparateAndTailsAreEmpty) {
     }
   }
   EXPECT_EQ(results.gradients.bias, bias);
+  EXPECT_EQ(results.gradients.sink, sink);
   EXPECT_EQ(results.outputs.logsumexp[8], -INFINITY);
   EXPECT_EQ(results.outputs.output[8 * 3], 0);
   EXPECT_EQ(results.gradients.query[8 * 4], 0);

@@ -196,9 +196,12 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows, double sta
   std::vector<Real> dq(elements(in.query)), dk(elements(in.key)), dv(elements(in.value));
   std::vector<Real> dbias(has_bias ? elements(in.bias) : 0);
   std::vector<Real> dsink(in.sink.data != nullptr ? elements(in.sink) : 0);
-  std::vector<Real> dsink_of_rows(in.sink.data != nullptr ? elements(in.query) / d : 0);
-  std::vector<std::vector<Real>> dtables;
-  for (const NamedTensor& table : in.tables) dtables.emplace_back(elements(table.tensor));
+  std::vector<Real> sink_terms(dsink.size() * kTerms);
+  std::vector<std::vector<Real>> dtables, table_terms;
+  for (const NamedTensor& table : in.tables) {
+    dtables.emplace_back(elements(table.tensor));
+    table_terms.emplace_back(dtables.back().size() * kTerms);
+  }
   std::vector<Real> p;
   for (const Row& row : rows) {
     const int64_t b = row.batch, h = row.head, i = row.query;
@@ -228,17 +231,18 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows, double sta
     if (naive.sink != -std::numeric_limits<Real>::infinity()) {
       const Real by_row = -naive.power(naive.sink - lse * naive.exponent) * delta;
       dsink[h] += by_row;
-      dsink_of_rows[row_index] = by_row;
+      sink_terms[h * kTerms + row_index % kTerms] += by_row;
     }
     Real* dq_i = &dq[row_index * d];
     for (int64_t j : naive.keys) {
       const Real ds = Real(stored(naive.dtype, p[j] * (dp[j] - delta)));
       const int64_t key_row = (b * in.key.shape[1] + naive.kv_head) * kv_length + j;
-      const Real by_score = naive.pair_score->derivative(i, j, naive.products_of_row[j],
-                                                         [&](int table, int64_t at, Real by_table) {
-                                                           if (by_table != 0)
-                                                             dtables[table][at] += ds * by_table;
-                                                         });
+      const Real by_score = naive.pair_score->derivative(
+          i, j, naive.products_of_row[j], [&](int table, int64_t at, Real by_table) {
+            if (by_table == 0) return;
+            dtables[table][at] += ds * by_table;
+            table_terms[table][at * kTerms + row_index % kTerms] += ds * by_table;
+          });
       const Real dr =
           in.score.expression() != nullptr ? Real(stored(naive.dtype, ds * by_score)) : ds;
       for (int64_t c = 0; c < d; ++c) dq_i[c] += dr * naive.k_rows[j * d + c];
@@ -256,10 +260,16 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows, double sta
     for (size_t n = 0; n < x.size(); ++n) y[n] = stored(dtype, Real(factor) * x[n]);
     return y;
   };
-  Gradients result{rounded(dq, naive.dtype, in.scale), rounded(dk, naive.dtype, in.scale),
-                   rounded(dv, naive.dtype, 1),        rounded(dbias, naive.lse_dtype, 1),
-                   rounded(dsink, naive.lse_dtype, 1), rounded(dsink_of_rows, naive.lse_dtype, 1)};
+  Gradients result{rounded(dq, naive.dtype, in.scale),
+                   rounded(dk, naive.dtype, in.scale),
+                   rounded(dv, naive.dtype, 1),
+                   rounded(dbias, naive.lse_dtype, 1),
+                   rounded(dsink, naive.lse_dtype, 1),
+                   {},
+                   rounded(sink_terms, naive.lse_dtype, 1)};
   for (const auto& table : dtables) result.tables.push_back(rounded(table, naive.lse_dtype, 1));
+  for (const auto& terms : table_terms)
+    result.table_terms.push_back(rounded(terms, naive.lse_dtype, 1));
   return result;
 }
 

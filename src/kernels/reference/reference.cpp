@@ -164,9 +164,12 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows) {
   std::vector<Real> dq(elements(in.query)), dk(elements(in.key)), dv(elements(in.value));
   std::vector<Real> dbias(has_bias ? elements(in.bias) : 0);
   std::vector<Real> dsink(in.sink.data != nullptr ? elements(in.sink) : 0);
-  std::vector<Real> dsink_of_rows(in.sink.data != nullptr ? elements(in.query) / d : 0);
-  std::vector<std::vector<Real>> dtables;
-  for (const NamedTensor& table : in.tables) dtables.emplace_back(elements(table.tensor));
+  std::vector<Real> sink_terms(dsink.size() * kTerms);
+  std::vector<std::vector<Real>> dtables, table_terms;
+  for (const NamedTensor& table : in.tables) {
+    dtables.emplace_back(elements(table.tensor));
+    table_terms.emplace_back(dtables.back().size() * kTerms);
+  }
 
   for_each_row<Real>(in, rows, [&](const Head<Real>& head, size_t, int64_t i) {
     const int64_t b = head.batch, h = head.head;
@@ -176,10 +179,11 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows) {
     const Real dlse =
         in.grad_logsumexp.data != nullptr ? Real(element(in.grad_logsumexp, b, h, i, 0)) : Real(0);
     const Real delta = row.keys.empty() ? Real(0) : dot(do_i.data(), row.o.data(), e);
+    const int64_t term = ((b * query_heads + h) * query_length + i) % kTerms;
     if (head.sink != Real(-kInfinity)) {
       const Real by_row = -row.p_sink * (delta - dlse);
       dsink[h] += by_row;
-      dsink_of_rows[(b * query_heads + h) * query_length + i] = by_row;
+      sink_terms[h * kTerms + term] += by_row;
     }
     if (row.keys.empty()) return;
     Real* dq_i = &dq[((b * query_heads + h) * query_length + i) * d];
@@ -188,11 +192,12 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows) {
       const int64_t key_row = (b * kv_heads + head.kv_head) * kv_length + j;
       const auto z = static_cast<Real>(in.dropout_of(b, h, i, j));
       const Real ds = row.p[n] * (z * dot(do_i.data(), &head.v[j * e], e) - delta + dlse);
-      const Real dr = ds * head.score.derivative(i, j, row.products[n],
-                                                 [&](int table, int64_t at, Real by_table) {
-                                                   if (by_table != 0)
-                                                     dtables[table][at] += ds * by_table;
-                                                 });
+      const Real dr = ds * head.score.derivative(
+                               i, j, row.products[n], [&](int table, int64_t at, Real by_table) {
+                                 if (by_table == 0) return;
+                                 dtables[table][at] += ds * by_table;
+                                 table_terms[table][at * kTerms + term] += ds * by_table;
+                               });
       add_scaled(z * row.p[n], do_i.data(), e, &dv[key_row * e]);
       add_scaled(Real(in.scale) * dr, &head.k[j * d], d, dq_i);
       add_scaled(Real(in.scale) * dr, q_i.data(), d, &dk[key_row * d]);
@@ -208,9 +213,10 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows) {
   const auto rounded = [](const std::vector<Real>& x) {
     return std::vector<double>(x.begin(), x.end());
   };
-  Gradients result{rounded(dq),    rounded(dk),    rounded(dv),
-                   rounded(dbias), rounded(dsink), rounded(dsink_of_rows)};
+  Gradients result{rounded(dq),    rounded(dk), rounded(dv),        rounded(dbias),
+                   rounded(dsink), {},          rounded(sink_terms)};
   for (const auto& table : dtables) result.tables.push_back(rounded(table));
+  for (const auto& terms : table_terms) result.table_terms.push_back(rounded(terms));
   return result;
 }
 

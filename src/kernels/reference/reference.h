@@ -64,11 +64,15 @@ struct Outputs {
 // Dense, row-major, in the shape of what they are gradients of.
 struct Gradients {
   std::vector<double> query, key, value;
-  std::vector<double> bias;               // empty without a bias
-  std::vector<double> sink = {};          // empty without a sink
-  std::vector<double> sink_of_rows = {};  // [batch, heads, queries]: what each row adds to sink
+  std::vector<double> bias;                      // empty without a bias
+  std::vector<double> sink = {};                 // empty without a sink
   std::vector<std::vector<double>> tables = {};  // as Inputs::tables
+  // Elements of sink and of each table as kTerms sums, [elements, kTerms]: term n has what the rows
+  // n, n + kTerms, ... of all heads add.
+  std::vector<double> sink_terms = {};
+  std::vector<std::vector<double>> table_terms = {};
 };
+inline constexpr int64_t kTerms = 64;
 
 // Which pairs of one head are visible. Throws InvalidArgument where the mask's data is missing.
 class Visibility {
