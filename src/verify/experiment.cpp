@@ -44,13 +44,13 @@ Expectation expect(const std::string& name, Result kind, const Tensor& tensor,
   return result;
 }
 
-Comparison compare(const Expectation& e, double largest_lse) {
+Comparison compare(const Expectation& e, double largest_lse, double keep_scale) {
   const std::vector<double> actual = dense(e.tensor);
   Comparison result;
   result.name = e.name;
   result.naive = e.naive;
   result.error = deviation(actual, e.reference, e.tensor.dtype, e.tensor.shape[3]);
-  result.allowed = bound(e.kind, e.tensor.dtype, e.naive, largest_lse);
+  result.allowed = bound(e.kind, e.tensor.dtype, e.naive, largest_lse, keep_scale);
   const int64_t at = result.error.misplaced >= 0 ? result.error.misplaced : result.error.worst;
   if (at < 0) return result;
   result.actual = actual[at];
@@ -170,7 +170,7 @@ struct Experiment::State {
   // False, with the reason in verdict, at the first pass whose results are wrong.
   bool judge(const std::vector<Expectation>& results, Verdict& verdict) const {
     for (const Expectation& e : results) {
-      verdict.comparisons.push_back(compare(e, largest_lse));
+      verdict.comparisons.push_back(compare(e, largest_lse, 1 / (1 - problem_case.dropout)));
       if (verdict.failure.empty() && !verdict.comparisons.back().passed()) {
         verdict.failure = verdict.comparisons.back().text();
       }

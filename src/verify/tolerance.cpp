@@ -76,12 +76,14 @@ Deviation deviation(const std::vector<double>& actual, const std::vector<double>
   return result;
 }
 
-Bound bound(Result result, DType dtype, const Deviation& naive, double largest_lse) {
+Bound bound(Result result, DType dtype, const Deviation& naive, double largest_lse,
+            double keep_scale) {
   const bool is_logsumexp = result == Result::kLogsumexp;
   const bool is_gradient = result == Result::kGradient;
   const DType arithmetic = dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
   double unit = ulp(dtype, std::max(naive.largest_reference, is_logsumexp ? 1.0 : 0.0));
-  if (dtype == DType::kBFloat16 || dtype == DType::kFloat32) unit = std::max(unit, 0x1p-126);
+  if (dtype == DType::kBFloat16 || dtype == DType::kFloat32)
+    unit = std::max(unit, keep_scale * 0x1p-126);
   const double sampling = 1 / std::sqrt(naive.effective_rows);
   const double chance = 1 + 2 * sampling;
   const double factor = is_gradient ? 1.25 : 1.1;

@@ -23,9 +23,9 @@
 // vanish by chance; so it counts as at least sqrt(sum e^2), where e are the naive errors of what
 // parts of the rows add.
 //
-// ulp is at least 2^-126 in fp32 and bf16 (bf16 instructions take smaller numbers for 0) and, for
-// LSE, at least 2^-23, the relative error of a probability that is rounded once. LSE has the bound
-// on the maximum only.
+// ulp is at least 2^-126 in fp32 and bf16 (bf16 instructions take smaller numbers for 0), times r
+// of dropout, which multiplies finished sums; and, for LSE, at least 2^-23, the relative error of a
+// probability that is rounded once. LSE has the bound on the maximum only.
 //
 // NaN and infinity are exact: they must stand where the reference has them, with their sign. A
 // reference beyond the range of the dtype accepts what it rounds to.
@@ -61,9 +61,10 @@ struct Bound {
   double max = 0;
   double rms = 0;
 };
-// largest_lse: the largest finite |LSE| of the reference; not read for LSE itself.
+// largest_lse: the largest finite |LSE| of the reference; not read for LSE itself. keep_scale: r of
+// dropout.
 [[nodiscard]] Bound bound(Result result, DType dtype, const Deviation& naive,
-                          double largest_lse = 1);
+                          double largest_lse = 1, double keep_scale = 1);
 
 // `result`, of sums over rows, with at least the errors that those of the terms amount to. terms:
 // [sums, any number].

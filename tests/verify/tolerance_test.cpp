@@ -101,6 +101,12 @@ TEST(WorseOf, TakesTheLargerErrorAndFewerRows) {
   EXPECT_EQ(worse.effective_rows, 10);
 }
 
+TEST(Tolerance, DropoutScalesWhatUnderflows) {
+  const Deviation tiny;
+  EXPECT_EQ(bound(Result::kOutput, DType::kBFloat16, tiny, 1, 1024).max,
+            1024 * bound(Result::kOutput, DType::kBFloat16, tiny).max);
+}
+
 // Two sums of three terms each.
 TEST(Tolerance, ErrorsOfTermsCountForTheirSum) {
   const std::vector<double> exact = {1, 2, 3, 4, 5, 6}, terms = {1 + 3e-3, 2 - 4e-3, 3, 4, 5, 6};
