@@ -112,8 +112,8 @@ TEST(Executor, CallsFromManyThreadsFinish) {
   EXPECT_EQ(failures, 0);
 }
 
-// AddressSanitizer's allocator is locked while some thread allocates, and a fork at that time copies
-// the lock.
+// AddressSanitizer's allocator is locked while some thread allocates, and a fork at that time
+// copies the lock.
 #if defined(__SANITIZE_ADDRESS__)
 constexpr bool kForkMayHang = true;
 #else
