@@ -65,13 +65,13 @@ Json times_of(ReportContext& context, const Problem& problem) {
                     {"implementation", implementation_name(implementation)},
                     {"dropout", dropout}});
   };
-  enter(std::make_unique<WithoutDropout>(
-            make_contestant(Implementation::kTilewise, without, true, context.plan)),
-        Implementation::kTilewise, 0);
   for (const Implementation implementation : kRivals) {
     if (!is_feasible(context, "gpt2", implementation, problem)) continue;
     enter(make_contestant(implementation, problem, true, context.plan), implementation, kDropout);
   }
+  enter(std::make_unique<WithoutDropout>(
+            make_contestant(Implementation::kTilewise, without, true, context.plan)),
+        Implementation::kTilewise, 0);
   const BenchData data(problem, context.seed, true);
   const RaceLimits limits = context.is_quick
                                 ? RaceLimits{.min_rounds = 2, .seconds = 0.1}
