@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "engine/plan_data.h"
+#include "kernels/dropout.h"
 
 namespace tilewise {
 
@@ -27,6 +28,32 @@ class PartView {
   const SchedulePart& part_;
   bool is_whole_;
 };
+
+// What forward and backward tell kernels alike. Of all parts:
+template <class Launch, class Tensors>
+void set_step(const Plan::Data& plan, const Tensors& tensors, Launch& launch) noexcept {
+  const double scale = *plan.problem.scale;
+  launch.scale = static_cast<float>(scale);
+  launch.scale_f64 = scale;
+  launch.program_sizes = plan.programs;
+  launch.sink = tensors.sink;
+  launch.dropout = dropout_of(plan.problem.dropout, tensors.dropout_seed);
+}
+// Of one:
+template <class Launch, class Tensors>
+void set_part(const PartView& view, const Tensors& tensors, Launch& launch) noexcept {
+  const Schedule::Data& one = view.uniform();
+  launch.shape = one.shape;
+  launch.geometry = one.geometry;
+  launch.query = view.queries(tensors.query);
+  launch.key = view.keys(tensors.key);
+  launch.value = view.keys(tensors.value);
+  launch.bias = view.bias(tensors.bias);
+  launch.output = view.queries(tensors.output);
+  launch.logsumexp = view.queries(tensors.logsumexp);
+  launch.class_of_head = one.heads.class_of_head.data();
+  launch.origin = view.origin();
+}
 
 // Numbers the items of the parts, shares them out, and lays out the memory of a run.
 void lay_out(const Plan::Data& plan, Schedule::Data& schedule);

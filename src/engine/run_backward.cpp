@@ -11,7 +11,6 @@
 #include "engine/negligible_tiles.h"
 #include "engine/parts.h"
 #include "engine/work.h"
-#include "kernels/dropout.h"
 #include "problem/ragged.h"
 
 namespace tilewise {
@@ -22,14 +21,8 @@ class BackwardRun {
   BackwardRun(const Plan::Data& plan, const Schedule::Data& schedule,
               const BackwardTensors& tensors, void* workspace) noexcept
       : plan_(plan), schedule_(schedule), tensors_(tensors), workspace_(workspace) {
-    const BackwardLayout& layout = schedule.backward;
-    const double scale = *plan.problem.scale;
-    launch_.scale = static_cast<float>(scale);
-    launch_.scale_f64 = scale;
-    launch_.program_sizes = plan.programs;
-    launch_.sink = tensors.sink;
-    launch_.dropout = dropout_of(plan.problem.dropout, tensors.dropout_seed);
-    launch_.bias_turn = layout.bias_turn.in<int32_t>(workspace);
+    set_step(plan, tensors, launch_);
+    launch_.bias_turn = schedule.backward.bias_turn.in<int32_t>(workspace);
     if (plan.problem.score.expression() != nullptr)
       real_tables_.emplace(schedule.score.tables, tensors.tables);
     if (!tensors.grad_tables.empty()) set_tables();
@@ -83,14 +76,7 @@ class BackwardRun {
     const PartView view(schedule_, part);
     const Schedule::Data& one = view.uniform();
     BackwardLaunch launch = launch_;
-    launch.shape = one.shape;
-    launch.geometry = one.geometry;
-    launch.query = view.queries(tensors_.query);
-    launch.key = view.keys(tensors_.key);
-    launch.value = view.keys(tensors_.value);
-    launch.bias = view.bias(tensors_.bias);
-    launch.output = view.queries(tensors_.output);
-    launch.logsumexp = view.queries(tensors_.logsumexp);
+    set_part(view, tensors_, launch);
     launch.grad_output = view.queries(tensors_.grad_output);
     launch.grad_logsumexp = view.queries(tensors_.grad_logsumexp);
     launch.grad_query = view.queries(tensors_.grad_query);
@@ -98,8 +84,6 @@ class BackwardRun {
     launch.grad_value = view.keys(tensors_.grad_value);
     launch.grad_bias = view.bias(tensors_.grad_bias);
     launch.mask_classes = one.backward_masks.data();
-    launch.class_of_head = one.heads.class_of_head.data();
-    launch.origin = view.origin();
     if (real_tables_) {
       score = (tensors_.grad_tables.empty() ? one.score.backward : one.score.backward_with_tables)
                   .view(real_tables_->by_symbol);

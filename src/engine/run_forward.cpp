@@ -7,7 +7,6 @@
 #include "engine/negligible_tiles.h"
 #include "engine/parts.h"
 #include "engine/work.h"
-#include "kernels/dropout.h"
 #include "problem/ragged.h"
 
 namespace tilewise {
@@ -18,12 +17,7 @@ class ForwardRun {
   ForwardRun(const Plan::Data& plan, const Schedule::Data& schedule, const ForwardTensors& tensors,
              void* workspace) noexcept
       : plan_(plan), schedule_(schedule), tensors_(tensors), workspace_(workspace) {
-    const double scale = *plan.problem.scale;
-    launch_.scale = static_cast<float>(scale);
-    launch_.scale_f64 = scale;
-    launch_.program_sizes = plan.programs;
-    launch_.sink = tensors.sink;
-    launch_.dropout = dropout_of(plan.problem.dropout, tensors.dropout_seed);
+    set_step(plan, tensors, launch_);
     if (plan.problem.score.expression() != nullptr)
       tables_.emplace(schedule.score.tables, tensors.tables);
   }
@@ -56,17 +50,8 @@ class ForwardRun {
     const PartView view(schedule_, part);
     const Schedule::Data& one = view.uniform();
     ForwardLaunch launch = launch_;
-    launch.shape = one.shape;
-    launch.geometry = one.geometry;
-    launch.query = view.queries(tensors_.query);
-    launch.key = view.keys(tensors_.key);
-    launch.value = view.keys(tensors_.value);
-    launch.bias = view.bias(tensors_.bias);
-    launch.output = view.queries(tensors_.output);
-    launch.logsumexp = view.queries(tensors_.logsumexp);
+    set_part(view, tensors_, launch);
     launch.mask_classes = one.forward_masks.data();
-    launch.class_of_head = one.heads.class_of_head.data();
-    launch.origin = view.origin();
     if (tables_) {
       score = (one.decodes ? one.score.decode : one.score.forward).view(tables_->by_symbol);
       launch.score = &score;
