@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace tilewise::verify {
@@ -43,6 +44,30 @@ TEST(CaseResults, SequencesAreSeparateAndTailsAreEmpty) {
   EXPECT_EQ(results.outputs.output[8 * 3], 0);
   EXPECT_EQ(results.gradients.query[8 * 4], 0);
   EXPECT_EQ(results.gradients.key[7 * 4], 0);
+}
+
+// Gradients that are sums over rows, and the terms of the sums, of all sequences.
+TEST(CaseResults, TermsAddUpToTheirSums) {
+  const CaseMemory memory(case_from_text(
+      "hq=2 hkv=2 n=90 m=70 lengths=70:60,15:9 d=4 e=3 sink=normal score=\"s + slope[h % 4] * "
+      "float(q - k) / 64\" seed=5"));
+  for (const CaseResults& results : {exact_results(memory), naive_results(memory, 0)}) {
+    const reference::Gradients& grad = results.gradients;
+    const auto expect_sums = [](const std::vector<double>& sums, const std::vector<double>& terms) {
+      ASSERT_EQ(terms.size(), sums.size() * reference::kTerms);
+      for (size_t n = 0; n < sums.size(); ++n) {
+        double sum = 0, largest = 0;
+        for (size_t i = n * reference::kTerms; i < (n + 1) * reference::kTerms; ++i)
+          sum += terms[i], largest = std::max(largest, std::abs(terms[i]));
+        EXPECT_NEAR(sum, sums[n], 1e-4 * largest);
+      }
+    };
+    expect_sums(grad.sink, grad.sink_terms);
+    ASSERT_EQ(grad.tables.size(), 1u);
+    expect_sums(grad.tables[0], grad.table_terms[0]);
+    EXPECT_NE(grad.sink[0], 0);
+    EXPECT_NE(grad.tables[0][1], 0);
+  }
 }
 
 TEST(CaseResults, NaiveIsNear) {
