@@ -107,10 +107,10 @@ class Setup:
 SEED = 7  # of dropout
 
 
-def kept_pairs(case, head=0):
-    """What Tilewise multiplies probabilities of a head of the first batch entry by: docs/notation.md, written again."""
+def kept_pairs(case):
+    """What Tilewise multiplies the probabilities of the first head by: docs/notation.md, written again."""
     q, k = np.arange(case.queries)[:, None], np.arange(case.keys)[None, :]
-    words = [((q >> 4) << 3 | (q & 7)) + 0 * k, ((k >> 4) << 2 | (k & 7) >> 1) + 0 * q, head + 0 * (q + k), 0 * (q + k)]
+    words = [((q >> 4) << 3 | (q & 7)) + 0 * k, ((k >> 4) << 2 | (k & 7) >> 1) + 0 * q, 0 * (q + k), 0 * (q + k)]
     words = [word.astype(np.uint64) for word in words]
     low, shift, key = np.uint64(0xFFFFFFFF), np.uint64(32), [SEED & 0xFFFFFFFF, SEED >> 32]
     for _ in range(10):

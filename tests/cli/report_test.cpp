@@ -104,6 +104,7 @@ void check_tile_sizes(const Json& report) {
 void check_gpt2(const Json& report) {
   const Json& gpt2 = report["gpt2"];
   EXPECT_EQ(gpt2["dropout"], 0.1);
+  EXPECT_EQ(gpt2["length"], 256);  // the longest of the report
   // 2 dtypes: Tilewise without dropout, and all three with it.
   EXPECT_EQ(gpt2["times"].size(), 2U * 4U);
   for (const Json& row : gpt2["times"]) EXPECT_GT(row["total_ms"].get<double>(), 0) << row;

@@ -20,11 +20,11 @@ namespace {
 constexpr double kDropout = 0.1;
 constexpr int64_t kLength = 1024, kMemoryLength = 4096;
 
-Problem gpt2_problem(int64_t batch, int64_t length, DType dtype, double dropout) {
+Problem gpt2_problem(int64_t batch, int64_t length, DType dtype) {
   Problem problem = report_problem(16, length, dtype, causal());
   problem.max_batch = batch;
-  problem.max_total_queries = 0;  // of all of them
-  problem.dropout = dropout;
+  problem.max_total_queries = 0;  // as many as these
+  problem.dropout = kDropout;
   return normalized(problem, "report");
 }
 
@@ -118,9 +118,10 @@ Json memory_of(ReportContext& context, const Problem& problem) {
 }  // namespace
 
 Json report_gpt2(ReportContext& context) {
+  const int64_t length = std::min(kLength, context.max_length);
   Json result = {{"batch", 4},
                  {"heads", 16},
-                 {"length", kLength},
+                 {"length", length},
                  {"head_dim", kReportHeadDim},
                  {"mask", "causal"},
                  {"dropout", kDropout},
@@ -128,12 +129,12 @@ Json report_gpt2(ReportContext& context) {
                  {"errors", Json::array()}};
   for (const DType dtype : kReportDTypes) {
     context.progress->stage(std::string("GPT-2 with dropout, ") + dtype_name(dtype));
-    const Problem problem = gpt2_problem(4, std::min(kLength, context.max_length), dtype, kDropout);
+    const Problem problem = gpt2_problem(4, length, dtype);
     for (const Json& row : times_of(context, problem)) result["times"].push_back(row);
     for (const Json& row : errors_of(context, problem)) result["errors"].push_back(row);
   }
-  result["memory"] = memory_of(context, gpt2_problem(2, std::min(kMemoryLength, context.max_length),
-                                                     DType::kBFloat16, kDropout));
+  result["memory"] = memory_of(
+      context, gpt2_problem(2, std::min(kMemoryLength, context.max_length), DType::kBFloat16));
   return result;
 }
 

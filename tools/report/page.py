@@ -224,7 +224,8 @@ def gpt2_section(report, peers):
     times = table(["dtype", "", "forward + backward", "over Tilewise", "error"], rows)
     memory = gpt2_memory_rows(report, peers)
     memory_table = table([f"bf16, batch 2, N = {memory[0][1]}", "peak memory", "over Tilewise"],
-                         [[text(name), memory_text(size), ratio(size, memory[0][2])] for name, _, size in memory])
+                         [[text(name), memory_text(size), ratio(size, memory[0][2])] for name, _, size in memory]
+                         ) if memory else ""
     errors = table(["", "", "max", "naive max", "RMS", "naive RMS"],
                    [[text(row["dtype"]), text(row["tensor"]), f"{row['max_error']:.2e}", f"{row['naive_error']:.2e}",
                      f"{row['rms_error']:.2e}", f"{row['naive_rms_error']:.2e}"] for row in data["errors"]])
