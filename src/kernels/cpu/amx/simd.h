@@ -23,6 +23,19 @@ struct AmxBf16 : Avx512Bf16 {
   }
   TILEWISE_INLINE void end_tiles() { _tile_release(); }
 
+  // While it lives, arithmetic takes subnormal numbers for 0, as tile instructions do. The
+  // arithmetic has to be in a function that is not inlined: compilers move it otherwise.
+  class SubnormalIsZero {
+   public:
+    SubnormalIsZero() { _mm_setcsr(before_ | 0x8040); }
+    ~SubnormalIsZero() { _mm_setcsr(before_); }
+    SubnormalIsZero(const SubnormalIsZero&) = delete;
+    SubnormalIsZero& operator=(const SubnormalIsZero&) = delete;
+
+   private:
+    unsigned before_ = _mm_getcsr();
+  };
+
   // GCC's intrinsics do not say that tiles are loaded from memory.
   TILEWISE_INLINE void finish_stores() { __asm__ volatile("" ::: "memory"); }
 

@@ -21,6 +21,14 @@ struct Avx512Bf16 : Avx512F32 {
   TILEWISE_INLINE Vec add_pairs(Vec sum, Vec words) {
     return dot(sum, words, _mm512_castsi512_ps(_mm512_set1_epi32(0x3f803f80)));
   }
+  // The halves of words as numbers.
+  TILEWISE_INLINE Vec first_halves(Vec words) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(words), 16));
+  }
+  TILEWISE_INLINE Vec second_halves(Vec words) {
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(words),
+                                                _mm512_set1_epi32(static_cast<int>(0xffff0000))));
+  }
   // Lane i of first and of second become the two halves of word i.
   TILEWISE_INLINE Vec interleave(__m512i second_first) {
     const __m512i order =
@@ -54,14 +62,10 @@ struct Avx512Bf16 : Avx512F32 {
   // x where no bit of y is set.
   TILEWISE_INLINE Vec without_bits(Vec x, Vec y) { return _mm512_andnot_ps(y, x); }
   TILEWISE_INLINE Vec scale_words(Vec w, Vec f) {
-    const __m512i top = _mm512_set1_epi32(static_cast<int>(0xffff0000)),
-                  words = _mm512_castps_si512(w);
-    const __m512i low =
-        _mm512_castps_si512(_mm512_mul_ps(f, _mm512_castsi512_ps(_mm512_slli_epi32(words, 16))));
-    const __m512i high =
-        _mm512_castps_si512(_mm512_mul_ps(f, _mm512_castsi512_ps(_mm512_and_si512(words, top))));
+    const __m512i low = _mm512_castps_si512(_mm512_mul_ps(f, first_halves(w)));
+    const Vec high = second_halves(_mm512_mul_ps(f, second_halves(w)));
     return _mm512_castsi512_ps(
-        _mm512_or_si512(_mm512_srli_epi32(low, 16), _mm512_and_si512(high, top)));
+        _mm512_or_si512(_mm512_srli_epi32(low, 16), _mm512_castps_si512(high)));
   }
   // The sign alone of the first halves where `first`, of the second ones where `second`.
   TILEWISE_INLINE Vec keep_signs(Vec w, Mask first, Mask second) {
