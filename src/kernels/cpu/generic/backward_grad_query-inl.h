@@ -192,15 +192,17 @@ void add_not_finite_keys(const GradQueryProduct<X>& x, const typename X::Real* r
 template <class X>
 void finish_sums(typename X::Real factor, int64_t rows, int64_t columns, typename X::Real* c,
                  int64_t stride) {
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t d = 0; d < columns; d += X::kLanes) {
-      typename X::Real part[X::kLanes] = {};
-      const int64_t n = smaller(X::kLanes, columns - d);
-      std::memcpy(part, c + r * stride + d, n * sizeof(*c));
-      settle<X>(part, X::kLanes);
-      X::store(part, X::mul(X::load(part), X::broadcast(factor)));
-      std::memcpy(c + r * stride + d, part, n * sizeof(*c));
-    }
+  constexpr int L = X::kLanes;
+  const typename X::Vec f = X::broadcast(factor);
+  const int64_t whole = columns / L * L;
+  for (int64_t r = 0; r < rows; ++r, c += stride) {
+    for (int64_t d = 0; d < whole; d += L) X::store(c + d, X::mul(settled<X>(X::load(c + d)), f));
+    if (whole == columns) continue;
+    typename X::Real part[L] = {};
+    std::memcpy(part, c + whole, (columns - whole) * sizeof(*c));
+    X::store(part, X::mul(settled<X>(X::load(part)), f));
+    std::memcpy(c + whole, part, (columns - whole) * sizeof(*c));
+  }
 }
 
 // Line 21 for a tile of queries, and scale where it is complete.

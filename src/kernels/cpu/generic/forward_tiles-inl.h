@@ -358,13 +358,15 @@ void add_not_finite(const typename X::Real* rest, int64_t columns, const typenam
 // added to it afterwards: a group of masked pairs or nothing. So may the sign of a zero and the
 // bits of a NaN.
 template <class X>
-void settle(typename X::Real* sums, int64_t count) {
+TILEWISE_INLINE typename X::Vec settled(typename X::Vec x) {
   using Vec = typename X::Vec;
-  for (int64_t i = 0; i < count; i += X::kLanes) {
-    const Vec x = X::load(sums + i), size = X::max(X::sub(Vec{}, x), x);
-    const Vec settled = X::select(X::less(size, X::broadcast(0x1p-126f)), Vec{}, x);
-    X::store(sums + i, X::select(X::unordered(x), X::broadcast(__builtin_nanf("")), settled));
-  }
+  const Vec size = X::max(X::sub(Vec{}, x), x);
+  const Vec number = X::select(X::less(size, X::broadcast(0x1p-126f)), Vec{}, x);
+  return X::select(X::unordered(x), X::broadcast(__builtin_nanf("")), number);
+}
+template <class X>
+void settle(typename X::Real* sums, int64_t count) {
+  for (int64_t i = 0; i < count; i += X::kLanes) X::store(sums + i, settled<X>(X::load(sums + i)));
 }
 
 // NaN or infinity in O of one of the first `lanes` queries.
