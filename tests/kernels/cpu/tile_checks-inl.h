@@ -2,6 +2,9 @@
 // Checks of the products of tiles, for vocabularies that have them (kTiled).
 #pragma once
 
+#include <vector>
+
+#include "kernels/cpu/generic/decode_products-inl.h"
 #include "kernels/cpu/vocabulary_checks-inl.h"
 
 namespace {
@@ -124,10 +127,64 @@ const char* check_tile_products() {
   return "";
 }
 
+// Few rows of decode, by tiles and as V lies in memory: the same bits, at all scales (so that sums
+// are subnormal, or 0 of either sign), from whole groups of keys.
+template <class X>
+const char* check_few_rows() {
+  using Real = typename X::Real;
+  constexpr int64_t kKeys = kDecodeTile<X>, kDims = 3 * kGroup<X>;
+  const tilewise::AttentionShape shape = {1, kFewRows, 1, 1, kKeys, kDims, kDims};
+  const int64_t bytes = DecodeScratch<X>(shape, {}, nullptr).bytes;
+  std::vector<Real> memory(bytes / sizeof(Real) + 16), by_tiles(kFewRows * kDims);
+  const auto address = reinterpret_cast<uintptr_t>(memory.data());
+  DecodeScratch<X> scratch(shape, {}, reinterpret_cast<void*>((address + 63) / 64 * 64));
+  scratch.q.behind = nullptr;
+  std::vector<uint16_t> v(kKeys * kDims);
+  Random random(3);
+  X::begin_tiles();
+  for (int n = 0; n < 40; ++n) {
+    const auto number = [&](int largest) {  // of either sign, exponents from -126 to largest
+      return static_cast<uint16_t>(random.between(0, 1) << 15 |
+                                   random.between(1, 127 + largest) << 7 | random.between(0, 127));
+    };
+    const int largest = n % 2 ? 0 : -110;
+    for (uint16_t& x : v) x = random.between(0, 9) == 0 ? 0 : number(largest);
+    auto* p = reinterpret_cast<uint16_t*>(scratch.p);
+    for (int64_t i = 0; i < kKeys * kWidth<X>; ++i) p[i] = number(0) & 0x7fff;
+    scratch.visible->count = 0;
+    scratch.visible->add({0, kUnit, 0, 1, true});
+    scratch.visible->add({64, 64 + 10 * kUnit, 0, 1, false});
+    const int lanes = static_cast<int>(random.between(1, kFewRows));
+    const auto fill = [&](Real x) {
+      for (int64_t i = 0; i < kFewRows * kDims; ++i) scratch.q.o[i] = x;
+    };
+    const Real before = n % 3 ? Real(0) : Real(-1e-37);
+    fill(before);
+    const Matrix m = {reinterpret_cast<char*>(v.data()), kDims * 2, 2, DType::kBFloat16};
+    const Rows pairs = contracted_rows<X>(m, 0, kKeys, kKeys, kDims, kDims, scratch.values);
+    multiply_add_values_by_tiles(scratch, pairs, lanes, kDims, {0, kMaxRows});
+    std::memcpy(by_tiles.data(), scratch.q.o, by_tiles.size() * sizeof(Real));
+    fill(before);
+    Fetch<X> nothing;
+    const Rows rows = word_rows<X>(m, 0, kKeys, kKeys, kDims, scratch.values);
+    multiply_add_values_of_few(scratch, rows, lanes, kDims, {0, kMaxRows}, nothing);
+    for (int lane = 0; lane < lanes; ++lane)
+      for (int64_t d = 0; d < kDims; ++d) {
+        const Real x = scratch.q.o[lane * kDims + column_of_few_rows(d, X::kLanes)];
+        const Real y = by_tiles[lane * kDims + d];
+        CHECK(std::memcmp(&x, &y, sizeof x) == 0, "row %d, dim %d: %g, by tiles %g", lane, int(d),
+              double(x), double(y));
+      }
+  }
+  X::end_tiles();
+  return "";
+}
+
 template <class X>
 const char* check_tiles() {
-  const char* wrong = check_not_finite<X>();
-  return *wrong ? wrong : check_tile_products<X>();
+  for (const auto check : {check_not_finite<X>, check_tile_products<X>, check_few_rows<X>})
+    if (const char* wrong = check(); *wrong) return wrong;
+  return "";
 }
 
 }  // namespace
