@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reading ahead from one item of the forward to the next.
+// Reading ahead in the forward: to the next tile of keys, and from one item to the next.
 #pragma once
 
 #include <cstdint>
@@ -8,12 +8,17 @@
 
 namespace {
 
-// What the next item reads first, fetched beside the last tile of keys of this one: otherwise short
-// sequences, whose tensors come from memory, wait for it.
+// What is read next, fetched beside a tile of keys: the next one of the item, or what the next item
+// reads first. Otherwise short sequences, whose tensors come from memory, wait for it.
 template <class X>
 class ReadAhead {
  public:
   ReadAhead() = default;
+  ReadAhead(const Matrix& key, const Matrix& value, const tilewise::AttentionShape& shape,
+            int64_t k0, int64_t rows) {
+    part_[1] = Fetch<X>(key, k0, rows, shape.head_dim);
+    part_[2] = Fetch<X>(value, k0, rows, shape.value_dim);
+  }
   ReadAhead(const tilewise::ForwardLaunch& args, const tilewise::ForwardItem& item) {
     const auto& shape = args.shape;
     const auto& geometry = args.geometry;
