@@ -46,7 +46,8 @@ Geometry model_geometry(const Kernel& kernel, int64_t head_dim, int64_t value_di
   const TileBytes bytes = kernel.tile_bytes(head_dim, value_dim);
   const Geometry &unit = kernel.limits.unit, &max = kernel.limits.max;
   const int64_t share = machine.l2_bytes() / kL2Share;
-  const int64_t queries = std::min(share / bytes.query, kMaxQueries);
+  // Rounded up: 512 queries, say, are one tile of 11 units of 48, and K and V are read once.
+  const int64_t queries = round_up(std::min(share / bytes.query, kMaxQueries), unit.query_tile);
   const int64_t keys = std::max(share / bytes.key, kMinKeys);
   const int64_t backward_queries = std::max(
       std::min(machine.l1_bytes() / 2 / bytes.backward_scores, share / bytes.backward_query),

@@ -17,8 +17,8 @@ namespace tilewise {
   return ceil_divide(a, unit) * unit;
 }
 
-// Tiles of queries, and of keys in the forward, take an eighth of the second level of a core each;
-// the backward's tile of keys with its gradients takes half.
+// Tiles of queries, and of keys in the forward, take an eighth of the second level of a core each,
+// of queries rounded up to units; the backward's tile of keys with its gradients takes half.
 constexpr int64_t kL2Share = 8;
 constexpr int64_t kMaxQueries = 512;  // beyond, longer tiles of queries gained nothing,
 constexpr int64_t kMaxKeys = 192;     // nor did longer tiles of keys in the backward

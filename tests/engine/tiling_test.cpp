@@ -204,12 +204,12 @@ TEST(TilingModel, ChoosesForMachinesOfAllSizes) {
     Machine machine;
     Geometry tiles;
   } const cases[] = {
-      {"unknown", Machine{}, {48, 64, 32, 48}},
-      {"Zen 2", machine_with(32, 512), {96, 128, 64, 96}},
-      {"Zen 4", machine_with(32, 1024), {240, 256, 80, 192}},
-      {"Neoverse", machine_with(64, 1024), {240, 256, 128, 192}},
-      {"Emerald Rapids", machine_with(48, 2048), {480, 256, 128, 192}},
-      {"M", machine_with(192, 16384), {480, 256, 256, 192}},
+      {"unknown", Machine{}, {96, 64, 32, 48}},
+      {"Zen 2", machine_with(32, 512), {144, 128, 64, 96}},
+      {"Zen 4", machine_with(32, 1024), {288, 256, 80, 192}},
+      {"Neoverse", machine_with(64, 1024), {288, 256, 128, 192}},
+      {"Emerald Rapids", machine_with(48, 2048), {528, 256, 128, 192}},
+      {"M", machine_with(192, 16384), {528, 256, 256, 192}},
   };
   for (const auto& c : cases) {
     const Geometry tiles = model_geometry(kernel, 64, 64, c.machine);

@@ -23,18 +23,14 @@ struct AmxBf16 : Avx512Bf16 {
   }
   TILEWISE_INLINE void end_tiles() { _tile_release(); }
 
-  // While it lives, arithmetic takes subnormal numbers for 0, as tile instructions do. The
-  // arithmetic has to be in a function that is not inlined: compilers move it otherwise.
-  class SubnormalIsZero {
-   public:
-    SubnormalIsZero() { _mm_setcsr(before_ | 0x8040); }
-    ~SubnormalIsZero() { _mm_setcsr(before_); }
-    SubnormalIsZero(const SubnormalIsZero&) = delete;
-    SubnormalIsZero& operator=(const SubnormalIsZero&) = delete;
-
-   private:
-    unsigned before_ = _mm_getcsr();
-  };
+  // From one to the other arithmetic takes subnormal numbers for 0, as tile instructions do. It has
+  // to be in a function that is not inlined: compilers move it otherwise.
+  TILEWISE_INLINE uint32_t begin_subnormal_is_zero() {
+    const uint32_t before = _mm_getcsr();
+    _mm_setcsr(before | _MM_FLUSH_ZERO_ON | _MM_DENORMALS_ZERO_ON);
+    return before;
+  }
+  TILEWISE_INLINE void end_subnormal_is_zero(uint32_t before) { _mm_setcsr(before); }
 
   // GCC's intrinsics do not say that tiles are loaded from memory.
   TILEWISE_INLINE void finish_stores() { __asm__ volatile("" ::: "memory"); }

@@ -287,7 +287,7 @@ void multiply_add_values_of_few(DecodeScratch<X>& scratch, const Rows& v, int la
   constexpr int L = X::kLanes;
   constexpr int64_t kDims = 2 * L, kWeights = kGroup<X> * kFewRows + L;
   const int lines = next.each(kDecodeTile<X> / 2 * (width / kDims) * ((lanes + 3) / 4));
-  const typename X::SubnormalIsZero mode;
+  const uint32_t mode = X::begin_subnormal_is_zero();
   scratch.visible->for_each_groups(range.begin, range.end, [&](Groups groups) {
     for (int64_t g = groups.first; g < groups.first + groups.count; ++g) {
       Real p[kWeights];
@@ -312,6 +312,7 @@ void multiply_add_values_of_few(DecodeScratch<X>& scratch, const Rows& v, int la
       }
     }
   });
+  X::end_subnormal_is_zero(mode);
 }
 
 }  // namespace
