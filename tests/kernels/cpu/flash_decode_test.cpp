@@ -56,25 +56,28 @@ TEST(FlashDecode, BiasOfEveryShape) {
 }
 
 TEST(FlashDecode, NaNInAKeyReachesExactlyTheRowsThatSeeIt) {
-  const std::string line = "hq=4 hkv=2 n=4 m=2100 d=24 e=40 mask=causal";
+  const std::string line = "hq=4 hkv=2 n=4 m=2100 d=24 e=40 mask=causal dtype=";
   constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-  for (const std::string& isa : available_isas()) {
-    AttentionData plain(line), damaged(line);
-    plain.run_forward(isa, 2);
-    damaged.v.set(0, 1, 2098, 7, kNaN);  // heads 2 and 3; queries 2 and 3 see it
-    damaged.k.set(0, 0, 2099, 3, kNaN);  // heads 0 and 1; query 3 alone
-    damaged.run_forward(isa, 2);
-    for (int64_t h = 0; h < 4; ++h)
-      for (int64_t i = 0; i < 4; ++i) {
-        const bool sees = h < 2 ? i == 3 : i >= 2;
-        if (!sees) {
-          EXPECT_EQ(damaged.o.row_bits(0, h, i), plain.o.row_bits(0, h, i)) << isa << h << i;
-          EXPECT_EQ(damaged.lse.row_bits(0, h, i), plain.lse.row_bits(0, h, i)) << isa << h << i;
-        } else {
-          EXPECT_TRUE(std::isnan(damaged.o.get(0, h, i, 7))) << isa << h << i;
-        }
+  for (const std::string& isa : available_isas())
+    for (const char* dtype : {"fp32", "bf16"})
+      for (const int64_t dim : {7, 39}) {
+        AttentionData plain(line + dtype), damaged(line + dtype);
+        plain.run_forward(isa, 2);
+        damaged.v.set(0, 1, 2098, dim, kNaN);  // heads 2 and 3; queries 2 and 3 see it
+        damaged.k.set(0, 0, 2099, 3, kNaN);    // heads 0 and 1; query 3 alone
+        damaged.run_forward(isa, 2);
+        for (int64_t h = 0; h < 4; ++h)
+          for (int64_t i = 0; i < 4; ++i) {
+            const bool sees = h < 2 ? i == 3 : i >= 2;
+            if (!sees) {
+              EXPECT_EQ(damaged.o.row_bits(0, h, i), plain.o.row_bits(0, h, i)) << isa << h << i;
+              EXPECT_EQ(damaged.lse.row_bits(0, h, i), plain.lse.row_bits(0, h, i))
+                  << isa << h << i;
+            } else {
+              EXPECT_TRUE(std::isnan(damaged.o.get(0, h, i, dim))) << isa << h << i;
+            }
+          }
       }
-  }
 }
 
 TEST(FlashDecode, WhatTheWorkspaceHeldDoesNotMatter) {

@@ -171,7 +171,7 @@ bool decode_chunk(const tilewise::ForwardLaunch& args, const tilewise::DecodeIte
   }
   if (kCareful || !mixed) return true;
   for (int lane = 0; lane < rows.lanes; ++lane)
-    if (any_not_finite<X>(q.o + lane * width, shape.value_dim)) return false;
+    if (any_not_finite<X>(q.o + lane * width, width)) return false;  // 0 beyond the dims
   return true;
 }
 
