@@ -5,7 +5,7 @@
 //   all of them: row r is query r % query_length of head r / query_length of the group.
 // - K and V are read row by row as they lie in memory. Lanes are keys in Q K^T (up to kFewRows
 //   rows) and dims in P V, so that few rows fill them; O has rows of dims. Where products are of
-//   tiles, K and P are the left operands, so that neither K nor V is transposed.
+//   tiles, K is the left operand, and so is P but for few rows, whose P V is none of tiles.
 // - Keys come in chunks, so that many cores can share one head. Chunks start at multiples of
 //   chunk_keys and are merged in their order, always: bits do not depend on who computes them.
 //
