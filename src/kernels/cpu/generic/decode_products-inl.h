@@ -10,7 +10,8 @@ namespace {
 // Keys; a tile of K and V stays in the second-level cache.
 template <class X>
 inline constexpr int kDecodeTile = kTiled<X> ? 256 : 64;
-inline constexpr int kFewRows = 8;  // beyond, rows fill the lanes of Q K^T well enough
+// Beyond, rows fill the lanes of Q K^T, or the tiles of P V, well enough.
+inline constexpr int kFewRows = 8;
 
 template <class X>
 int64_t decode_width(int64_t value_dim) {

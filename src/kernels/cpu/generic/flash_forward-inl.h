@@ -93,6 +93,7 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
   const Matrix key = matrix_of(args.key, item.batch, kv_head);
   const Matrix value = matrix_of(args.value, item.batch, kv_head);
   bool mixed = has_bias || args.score;
+
   for (int i = 0; i < blocks; ++i) {  // line 8: load Q_i; line 2: O = 0, m = -inf, l = 0
     QueryBlock<X>& q = scratch.block[i];
     transpose_words<X>(matrix_of(args.query, item.batch, item.head), q0 + i * kWidth<X>, lanes(i),
@@ -113,13 +114,10 @@ bool flash_forward_tile(const tilewise::ForwardLaunch& args, const tilewise::For
           key, value, shape, k0, smaller(args.geometry.key_tile, shape.kv_length - k0), scratch);
       const bool ends = run + 1 == end && j + 1 == last;
       ReadAhead<X> ahead;
-      if (!ends) {
-        const int64_t next = (j + 1 < last ? j + 1 : run[1].first) * args.geometry.key_tile;
-        ahead = ReadAhead<X>(key, value, shape, next,
-                             smaller(args.geometry.key_tile, shape.kv_length - next));
-      } else if (item.next) {
+      if (!ends)
+        ahead = ReadAhead<X>(args, key, value, j + 1 < last ? j + 1 : run[1].first);
+      else if (item.next)
         ahead = ReadAhead<X>(args, *item.next);
-      }
       for (int i = 0; i < blocks; ++i) {
         const int64_t first = q0 + i * kWidth<X>;
         const int vectors = static_cast<int>((lanes(i) + X::kLanes - 1) / X::kLanes);

@@ -14,25 +14,24 @@ template <class X>
 class ReadAhead {
  public:
   ReadAhead() = default;
-  ReadAhead(const Matrix& key, const Matrix& value, const tilewise::AttentionShape& shape,
-            int64_t k0, int64_t rows) {
-    part_[1] = Fetch<X>(key, k0, rows, shape.head_dim);
-    part_[2] = Fetch<X>(value, k0, rows, shape.value_dim);
+  ReadAhead(const tilewise::ForwardLaunch& args, const Matrix& key, const Matrix& value,
+            int64_t tile) {
+    const int64_t k0 = tile * args.geometry.key_tile;
+    const int64_t rows = smaller(args.geometry.key_tile, args.shape.kv_length - k0);
+    part_[1] = Fetch<X>(key, k0, rows, args.shape.head_dim);
+    part_[2] = Fetch<X>(value, k0, rows, args.shape.value_dim);
   }
   ReadAhead(const tilewise::ForwardLaunch& args, const tilewise::ForwardItem& item) {
     const auto& shape = args.shape;
-    const auto& geometry = args.geometry;
     const int64_t kv_head = item.head / (shape.query_heads / shape.kv_heads);
-    const int64_t q0 = item.query_tile * geometry.query_tile;
-    part_[0] = Fetch<X>(matrix_of(args.query, item.batch, item.head), q0,
-                        smaller(geometry.query_tile, shape.query_length - q0), shape.head_dim);
     const tilewise::TileRows& tiles = mask_of(args, item.batch, item.head).by_query;
     const int64_t run = tiles.begin[item.query_tile];
-    if (run == tiles.begin[item.query_tile + 1]) return;
-    const int64_t k0 = tiles.runs[run].first * geometry.key_tile;
-    const int64_t rows = smaller(geometry.key_tile, shape.kv_length - k0);
-    part_[1] = Fetch<X>(matrix_of(args.key, item.batch, kv_head), k0, rows, shape.head_dim);
-    part_[2] = Fetch<X>(matrix_of(args.value, item.batch, kv_head), k0, rows, shape.value_dim);
+    if (run < tiles.begin[item.query_tile + 1])
+      *this = ReadAhead(args, matrix_of(args.key, item.batch, kv_head),
+                        matrix_of(args.value, item.batch, kv_head), tiles.runs[run].first);
+    const int64_t q0 = item.query_tile * args.geometry.query_tile;
+    part_[0] = Fetch<X>(matrix_of(args.query, item.batch, item.head), q0,
+                        smaller(args.geometry.query_tile, shape.query_length - q0), shape.head_dim);
   }
   // What is left is spread over so many calls of step().
   void spread(int64_t steps) {
