@@ -405,17 +405,17 @@ void CaseMemory::poison_outputs() {
 
 std::string CaseMemory::output_with_damaged_gap() const {
   for (const Block& block : outputs_) {
-    std::vector<bool> is_element(block.memory.bytes(), false);
+    const uint8_t* data = block.memory.data();
+    std::vector<uint8_t> expected(block.memory.bytes(), kPoison);
     for (const Tensor& t : block.tensors) {
       const int64_t size = dtype_bytes(t.dtype);
-      const int64_t first = static_cast<const uint8_t*>(t.data) - block.memory.data();
+      const int64_t first = static_cast<const uint8_t*>(t.data) - data;
       for_each_element(t, [&](int64_t, int64_t, int64_t, int64_t, int64_t index) {
-        for (int64_t byte = 0; byte < size; ++byte) is_element[first + index * size + byte] = true;
+        const int64_t byte = first + index * size;  // of an element: anything
+        std::memcpy(&expected[byte], data + byte, size);
       });
     }
-    for (size_t byte = 0; byte < block.memory.bytes(); ++byte) {
-      if (!is_element[byte] && block.memory.data()[byte] != kPoison) return block.name;
-    }
+    if (!std::equal(expected.begin(), expected.end(), data)) return block.name;
   }
   return "";
 }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/cpu_features.h"
+#include "support/sanitizers.h"
 
 #if defined(__SANITIZE_THREAD__)
 // TSan's default is to end a child that starts threads after a fork of a process with threads.
@@ -114,11 +115,7 @@ TEST(Executor, CallsFromManyThreadsFinish) {
 
 // AddressSanitizer's allocator is locked while some thread allocates, and a fork at that time
 // copies the lock.
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool kForkMayHang = true;
-#else
-constexpr bool kForkMayHang = false;
-#endif
+constexpr bool kForkMayHang = test::kAddressSanitizer;
 
 // Exit status 0 if body() returned true in a child of fork().
 template <class Body>

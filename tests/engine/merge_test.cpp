@@ -9,6 +9,7 @@
 
 #include "engine/small_attention.h"
 #include "kernels/reference/naive.h"
+#include "support/sanitizers.h"
 #include "tilewise/attention.h"
 #include "tilewise/error.h"
 #include "verify/case_memory.h"
@@ -273,7 +274,7 @@ TEST(Merge, ForwardAndBackwardOfPartsAreTheWhole) {
       const verify::Case c = verify::case_from_text(line);
       const CaseMemory memory(c);
       const Exact exact(memory);
-      for (const std::string& isa : available_isas()) {
+      for (const std::string& isa : test::isas_to_run_on_threads()) {
         SCOPED_TRACE(isa + " " + line);
         expect_whole(c, memory, exact, isa);
       }

@@ -8,6 +8,7 @@
 #include "engine/plan_data.h"
 #include "engine/small_attention.h"
 #include "kernels/cpu/registry.h"
+#include "support/sanitizers.h"
 #include "tilewise/attention.h"
 
 namespace tilewise {
@@ -135,9 +136,10 @@ TEST(NegligibleTiles, TheirScoresAreFarBelow) {
 }
 
 TEST(NegligibleTiles, LeavingThemOutChangesNoBit) {
-  for (const std::string& isa : available_isas()) {
+  for (const std::string& isa : test::isas_to_run_on_threads()) {
     for (const DType dtype :
          {DType::kFloat32, DType::kBFloat16, DType::kFloat16, DType::kFloat64}) {
+      if (dtype == DType::kFloat64 && isa != "scalar") continue;  // the same kernel everywhere
       SCOPED_TRACE(isa + " " + dtype_name(dtype));
       Alibi x(dtype);
       EXPECT_FALSE(x.ranges(x.plan(isa, true)).empty());

@@ -10,6 +10,7 @@
 #include "engine/small_attention.h"
 #include "io/temporary_directory.h"
 #include "kernels/cpu/registry.h"
+#include "support/sanitizers.h"
 #include "tilewise/attention.h"
 #include "tilewise/error.h"
 
@@ -171,7 +172,7 @@ TEST_F(TunedTilesTest, BitsDoNotDependOnTiles) {
   problem.value_dim = 40;
   problem.mask = causal();
   const Step step = {.query_length = 210, .kv_length = 300};
-  for (const std::string& isa : available_isas()) {
+  for (const std::string& isa : test::isas_to_run_on_threads()) {
     for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
       problem.dtype = dtype;
       testing::SmallAttention attention(problem, step, [](int64_t, int64_t) { return true; });

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/small_attention.h"
+#include "support/sanitizers.h"
 #include "tilewise/error.h"
 
 namespace tilewise {
@@ -48,9 +49,8 @@ TEST(Workspace, DoesNotFreeMemoryOfTheCaller) {
 }
 
 TEST(Workspace, ThatCannotBeAllocatedIsADeviceError) {
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-  GTEST_SKIP() << "the sanitizer's allocator ends the process instead of returning null";
-#endif
+  if (test::kSanitizer)
+    GTEST_SKIP() << "the sanitizer's allocator ends the process instead of returning null";
   Problem problem = small_problem();
   problem.max_batch = 1 << 20;
   problem.max_query_length = 1 << 30;

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/sanitizers.h"
 #include "tilewise/attention.h"
 #include "verify/case.h"
 #include "verify/experiment.h"
@@ -19,7 +20,8 @@ namespace tilewise::test {
 namespace {
 
 constexpr int kCombinations = 220;
-constexpr int kSlices = 20;  // of the combinations, a test each
+// Of the combinations, a test each; under ThreadSanitizer a quarter of them.
+constexpr int kSlices = 20, kRunSlices = kThreadSanitizer ? kSlices / 4 : kSlices;
 
 using Values = std::vector<std::string>;  // parts of a case line
 
@@ -131,7 +133,7 @@ TEST_P(Combinations, WithinTheErrorOfNaive) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Slices, Combinations, ::testing::Range(0, kSlices));
+INSTANTIATE_TEST_SUITE_P(Slices, Combinations, ::testing::Range(0, kRunSlices));
 
 }  // namespace
 }  // namespace tilewise::test

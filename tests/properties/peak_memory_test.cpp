@@ -5,15 +5,14 @@
 #include <vector>
 
 #include "measure/memory.h"
+#include "support/sanitizers.h"
 #include "tilewise/tilewise.h"
 
 namespace tilewise {
 namespace {
 
 TEST(PeakMemory, OfSixtyFiveThousandTokensIsTheTensorsAndSixtyFourMebibytes) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  GTEST_SKIP() << "sanitizers keep memory of their own beside every byte";
-#endif
+  if (test::kSanitizer) GTEST_SKIP() << "sanitizers keep memory of their own beside every byte";
   constexpr int64_t kLength = 65536, kDim = 64;  // S alone would be 16 GiB
   Problem problem;
   problem.max_query_length = problem.max_kv_length = kLength;

@@ -11,6 +11,7 @@
 #include "base/dtype.h"
 #include "base/random.h"
 #include "problem/ragged.h"
+#include "support/sanitizers.h"
 #include "tilewise/attention.h"
 
 namespace tilewise {
@@ -263,7 +264,7 @@ const std::vector<Lengths> kMixed = {{37, 101},  {0, 5},  {12, 0}, {150, 150}, {
                                      {200, 170}, {5, 60}, {0, 0},  {37, 101},  {64, 64}};
 
 TEST(Ragged, SequencesHaveTheBitsOfTheSequenceAlone) {
-  for (const std::string& isa : available_isas()) {
+  for (const std::string& isa : test::isas_to_run_on_threads()) {
     for (const DType dtype :
          {DType::kFloat32, DType::kBFloat16, DType::kFloat16, DType::kFloat64}) {
       if (dtype == DType::kFloat64 && isa != "scalar") continue;  // the same kernel everywhere
@@ -303,7 +304,7 @@ TEST(Ragged, GroupsAndDims) {
 }
 
 TEST(Ragged, FewQueriesOverManyKeysAreMergedAsAlone) {
-  for (const std::string& isa : available_isas()) {
+  for (const std::string& isa : test::isas_to_run_on_threads()) {
     expect_sequences_as_alone(
         {.sequences = {{1, 2500}, {3, 10}, {16, 1100}, {17, 1100}, {1, 1030}}, .mask = causal()},
         isa);

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "support/attention_data.h"
+#include "support/sanitizers.h"
 #include "tilewise/attention.h"
 
 namespace tilewise::test {
@@ -25,7 +26,7 @@ const char* const kProblems[] = {
 };
 
 TEST(Reproducibility, ThreadsDoNotChangeBits) {
-  for (const std::string& isa : available_isas()) {
+  for (const std::string& isa : isas_to_run_on_threads()) {
     for (const std::string line : kProblems) {
       AttentionData one(line), many(line);
       one.run(isa, 1);
@@ -37,18 +38,12 @@ TEST(Reproducibility, ThreadsDoNotChangeBits) {
   }
 }
 
-#if defined(__SANITIZE_THREAD__)
-constexpr int kRuns = 10;  // 50 times slower, and what it looks for shows in one
-#else
-constexpr int kRuns = 100;
-#endif
-
 TEST(Reproducibility, HundredRunsHaveTheSameBits) {
   const std::string line = "b=1 hq=4 hkv=2 n=129 m=161 d=64 e=64 mask=causal bias=k dlse=1";
-  for (const std::string& isa : available_isas()) {
+  for (const std::string& isa : isas_to_run_on_threads()) {
     AttentionData first(line), again(line);
     first.run(isa, 4);
-    for (int n = 0; n < kRuns; ++n) {
+    for (int n = 0; n < (kSanitizer ? 10 : 100); ++n) {
       again.run(isa, 4);
       ASSERT_EQ(differences(first, again), "") << isa << ", run " << n;
     }
@@ -73,7 +68,7 @@ AttentionData alone(const AttentionData& all, const std::string& line, int64_t b
 }
 
 TEST(Reproducibility, BatchAndOtherHeadsDoNotChangeBits) {
-  for (const std::string& isa : available_isas()) {
+  for (const std::string& isa : isas_to_run_on_threads()) {
     for (const std::string tail :
          {" n=130 m=99 d=64 e=48 mask=causal", " n=67 m=140 d=64 e=48 mask=causal dtype=bf16",
           " n=2 m=2100 d=16 e=24 mask=causal"}) {
@@ -103,7 +98,7 @@ TEST(Reproducibility, BatchAndOtherHeadsDoNotChangeBits) {
 
 TEST(Reproducibility, NeighboursDoNotChangeBits) {
   const std::string line = "b=2 hq=2 hkv=2 n=70 m=90 d=32 e=32 mask=causal";
-  for (const std::string& isa : available_isas()) {
+  for (const std::string& isa : isas_to_run_on_threads()) {
     AttentionData first(line), other(line);
     first.run(isa);
     for (int64_t h = 0; h < 2; ++h) {  // batch entry 1 becomes something else
@@ -128,7 +123,7 @@ TEST(Reproducibility, NeighboursDoNotChangeBits) {
 
 // Query i of a prefill of n tokens sees keys 0 to i: the same as one query over i + 1 keys.
 TEST(Reproducibility, RowOfAPrefillIsTheRowComputedAlone) {
-  for (const std::string& isa : available_isas()) {
+  for (const std::string& isa : isas_to_run_on_threads()) {
     for (const std::string tail : {" hq=2 d=64 e=64 mask=causal samebits=1",
                                    " hq=2 d=80 e=48 mask=causal dtype=bf16 sink=normal samebits=1",
                                    " hq=2 d=24 e=24 mask=window:37,0 dtype=fp16 samebits=1"}) {
@@ -163,7 +158,7 @@ TEST(Reproducibility, RowOfAPrefillIsTheRowComputedAlone) {
 
 // The last rows of a step of many queries, computed again as a step of few.
 void expect_last_rows(const std::string& tail, int64_t few, int64_t keys, bool same) {
-  for (const std::string& isa : available_isas()) {
+  for (const std::string& isa : isas_to_run_on_threads()) {
     const std::string lengths = " m=" + std::to_string(keys);
     AttentionData many("n=20" + lengths + tail), last("n=" + std::to_string(few) + lengths + tail);
     many.run_forward(isa);
@@ -200,7 +195,7 @@ TEST(Reproducibility, FewQueriesHaveTheBitsOfPrefillWithinOneChunkOfKeys) {
 }
 
 TEST(Reproducibility, LongerSequencesDoNotChangeTheFirstRows) {
-  for (const std::string& isa : available_isas()) {
+  for (const std::string& isa : isas_to_run_on_threads()) {
     for (const std::string tail : {" d=64 e=64 mask=causal", " d=64 e=64 mask=causal dtype=bf16",
                                    " d=64 e=64 mask=causal sink=normal"}) {
       AttentionData longest("n=200 m=200" + tail);

@@ -81,7 +81,7 @@ struct Naive {
     const int64_t size = static_cast<int64_t>(a.size()), first = int64_t(start * double(size));
     for (int64_t n = 0; n < size; ++n) {
       const int64_t c = (first + n) % size;
-      const Real* column = &columns[c * kv_length];
+      const Real* column = columns.data() + c * kv_length;
       for (int64_t j = 0; j < kv_length; ++j) sums[j] += a[c] * column[j];
     }
     return sums;
@@ -233,7 +233,7 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows, double sta
       dsink[h] += by_row;
       sink_terms[h * kTerms + row_index % kTerms] += by_row;
     }
-    Real* dq_i = &dq[row_index * d];
+    Real* dq_i = dq.data() + row_index * d;
     for (int64_t j : naive.keys) {
       const Real ds = Real(stored(naive.dtype, p[j] * (dp[j] - delta)));
       const int64_t key_row = (b * in.key.shape[1] + naive.kv_head) * kv_length + j;

@@ -104,7 +104,7 @@ SoftmaxRow<Real> softmax_row(const Inputs& in, const Head<Real>& head, const Rea
                      broadcast(head.head, in.bias.shape[1]), broadcast(i, in.bias.shape[2]), j);
       if (bias == -kInfinity) continue;
     }
-    const Real product = Real(in.scale) * dot(q_i, &head.k[j * head_dim], head_dim);
+    const Real product = Real(in.scale) * dot(q_i, head.k.data() + j * head_dim, head_dim);
     const Real s = head.score.value(i, j, product) + bias;
     if (s == -kInfinity) continue;
     row.keys.push_back(j);
@@ -122,7 +122,7 @@ SoftmaxRow<Real> softmax_row(const Inputs& in, const Head<Real>& head, const Rea
   row.lse = m + std::log(sum);
   for (size_t n = 0; n < row.keys.size(); ++n) {
     const auto z = static_cast<Real>(in.dropout_of(head.batch, head.head, i, row.keys[n]));
-    add_scaled(z * row.p[n], &head.v[row.keys[n] * value_dim], value_dim, row.o.data());
+    add_scaled(z * row.p[n], head.v.data() + row.keys[n] * value_dim, value_dim, row.o.data());
   }
   return row;
 }
@@ -186,21 +186,21 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows) {
       sink_terms[h * kTerms + term] += by_row;
     }
     if (row.keys.empty()) return;
-    Real* dq_i = &dq[((b * query_heads + h) * query_length + i) * d];
+    Real* dq_i = dq.data() + ((b * query_heads + h) * query_length + i) * d;
     for (size_t n = 0; n < row.keys.size(); ++n) {
       const int64_t j = row.keys[n];
       const int64_t key_row = (b * kv_heads + head.kv_head) * kv_length + j;
       const auto z = static_cast<Real>(in.dropout_of(b, h, i, j));
-      const Real ds = row.p[n] * (z * dot(do_i.data(), &head.v[j * e], e) - delta + dlse);
+      const Real ds = row.p[n] * (z * dot(do_i.data(), head.v.data() + j * e, e) - delta + dlse);
       const Real dr = ds * head.score.derivative(
                                i, j, row.products[n], [&](int table, int64_t at, Real by_table) {
                                  if (by_table == 0) return;
                                  dtables[table][at] += ds * by_table;
                                  table_terms[table][at * kTerms + term] += ds * by_table;
                                });
-      add_scaled(z * row.p[n], do_i.data(), e, &dv[key_row * e]);
-      add_scaled(Real(in.scale) * dr, &head.k[j * d], d, dq_i);
-      add_scaled(Real(in.scale) * dr, q_i.data(), d, &dk[key_row * d]);
+      add_scaled(z * row.p[n], do_i.data(), e, dv.data() + key_row * e);
+      add_scaled(Real(in.scale) * dr, head.k.data() + j * d, d, dq_i);
+      add_scaled(Real(in.scale) * dr, q_i.data(), d, dk.data() + key_row * d);
       if (has_bias) {
         const int64_t bias_row =
             (broadcast(b, in.bias.shape[0]) * in.bias.shape[1] + broadcast(h, in.bias.shape[1])) *

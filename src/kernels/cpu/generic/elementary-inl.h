@@ -65,8 +65,9 @@ TILEWISE_INLINE typename X::Vec log_real(typename X::Vec x) {
     const Vec zero = Vec{}, inf = X::broadcast(__builtin_inff());
     const auto is_subnormal = X::less(x, X::broadcast(0x1p-126f));
     const Vec normal = X::select(is_subnormal, X::mul(x, X::broadcast(0x1p23f)), x);
-    // Subtracting the bits of sqrt(1/2) makes the exponent field that of m in its range.
-    const Ints offset = (Ints)normal - 0x3f3504f3;
+    // Subtracting the bits of sqrt(1/2) makes the exponent field that of m in its range. The mask
+    // only keeps the difference for x < 0 from overflowing.
+    const Ints offset = ((Ints)normal & INT32_MAX) - 0x3f3504f3;
     const Ints exponent = offset >> 23;
     const Vec m = (Vec)((offset & 0x7fffff) + 0x3f3504f3);
     Vec e = X::to_real(exponent);
