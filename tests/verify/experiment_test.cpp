@@ -19,6 +19,9 @@ TEST(Experiment, EveryInstructionSetPassesOneOfEachKind) {
            "b=0 n=5 m=5 d=8 e=8",
            "n=9 m=0 d=8 e=8 bias=k",
            "hq=2 n=20 m=70 d=16 e=16 dtype=fp64 mask=window:5,0 nan=unseen g=bshd+1 seed=4",
+           // dS is 0; in fp16 what is left of dP - delta is 0 too, in float32 it is not.
+           "b=3 hq=3 d=86 e=86 dtype=fp16 bias=bk biastype=fp16 wideoutput=1 values=tiny "
+           "q=bdsh v=bshd o=bshd g=bshd seed=1583469651",
        }) {
     Experiment experiment(case_from_text(line));
     for (const std::string& isa : available_isas()) {

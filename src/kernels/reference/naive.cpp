@@ -235,7 +235,9 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows, double sta
     }
     Real* dq_i = dq.data() + row_index * d;
     for (int64_t j : naive.keys) {
-      const Real ds = Real(stored(naive.dtype, p[j] * (dp[j] - delta)));
+      const Real exact_ds = p[j] * (dp[j] - delta);
+      Real ds = Real(stored(naive.dtype, exact_ds));
+      if (naive.is_variant && ds == 0) ds = exact_ds;
       const int64_t key_row = (b * in.key.shape[1] + naive.kv_head) * kv_length + j;
       const Real by_score = naive.pair_score->derivative(
           i, j, naive.products_of_row[j], [&](int table, int64_t at, Real by_table) {

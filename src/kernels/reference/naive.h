@@ -23,7 +23,7 @@ namespace tilewise::reference {
 // of two, and m is larger by start; and the backward has rowsum(dO * O), with the stored O, in
 // place of rowsum(P * dP), as in the paper's Algorithm 4, with fused multiply-adds and a unit in
 // the last place more, so that dP - delta does not cancel exactly only because both were rounded
-// alike.
+// alike; for the same reason a dS below the range of the dtype stays as it is.
 //
 // The variants that tolerances are computed from. Not dyadic: products with such numbers would not
 // be rounded at all.
