@@ -88,7 +88,9 @@ struct Naive {
   }
 
   // Visible keys of the row, from the start on, and S, stored.
-  void scores(const std::vector<Real>& q_i, int64_t i) {
+  void scores(std::vector<Real> q_i, int64_t i) {
+    const Real before = is_variant ? Real(in.scale) : 1, after = is_variant ? 1 : Real(in.scale);
+    for (Real& x : q_i) x *= before;
     const std::vector<Real> dots = products(q_i, k);
     keys.clear();
     s.assign(kv_length, 0);
@@ -97,7 +99,7 @@ struct Naive {
     for (int64_t n = 0; n < kv_length; ++n) {
       const int64_t j = (first + n) % kv_length;
       if (!(*is_visible)(i, j)) continue;
-      products_of_row[j] = Real(in.scale) * dots[j];
+      products_of_row[j] = after * dots[j];
       Real score = pair_score->value(i, j, products_of_row[j]);
       if (in.bias.data != nullptr) {
         const Real bias = Real(load_element(in.bias.data, in.bias.dtype, bias_offset(i, j)));
@@ -139,14 +141,14 @@ struct Naive {
     return in.dropout == 0 ? x : Real(stored(dtype, x * Real(in.dropout_of(batch, head, i, j))));
   }
 
-  // O of the row, stored, from exp(S - m) and its sum.
-  std::vector<Real> output(const std::vector<Real>& p, Real sum, int64_t i) const {
+  // O of the row, stored in this unit, from exp(S - m) and its sum.
+  std::vector<Real> output(const std::vector<Real>& p, Real sum, int64_t i, Real o_unit = 1) const {
     std::vector<Real> o(e, 0);
     for (int64_t j : keys) {
       const Real p_j = dropped(i, j, Real(stored(dtype, p[j] / sum)));
       for (int64_t c = 0; c < e; ++c) o[c] += p_j * v[c * kv_length + j];
     }
-    for (Real& x : o) x = Real(stored(dtype, x));
+    for (Real& x : o) x = Real(stored(dtype, o_unit * x)) / o_unit;
     return o;
   }
 
@@ -211,7 +213,7 @@ Gradients backward_as(const Inputs& in, const std::vector<Row>& rows, double sta
     Real sum = 0;
     const Real lse = naive.softmax(p, sum);
     const std::vector<Real> dots = naive.products(do_i, naive.v);
-    const std::vector<Real> o_i = naive.output(p, sum, i);
+    const std::vector<Real> o_i = naive.output(p, sum, i, naive.unit);
     Real delta = 0;
     std::vector<Real> dp(kv_length);
     for (int64_t j : naive.keys) {

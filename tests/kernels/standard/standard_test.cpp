@@ -118,7 +118,7 @@ Exact exact_of(const CaseMemory& memory) {
   const reference::Inputs in = memory.reference_inputs();
   const auto rows = reference::all_rows(in.query);
   Exact exact = {listed(reference::forward(in), reference::backward(in)), {}};
-  for (double start : {0.0, 0.5}) {
+  for (const double start : reference::kNaiveStarts) {
     exact.naive.push_back(listed(reference::naive_forward_rows(in, rows, start),
                                  reference::naive_backward_rows(in, rows, start)));
   }
@@ -134,7 +134,8 @@ void expect_near(const CaseMemory& memory, const Exact& exact,
     const Tensor& t = results[i].tensor;
     const auto& reference = exact.reference[i];
     Deviation naive = deviation(exact.naive[0][i], reference, t.dtype, t.shape[3]);
-    naive = worse_of(naive, deviation(exact.naive[1][i], reference, t.dtype, t.shape[3]));
+    for (const auto& values : exact.naive)
+      naive = worse_of(naive, deviation(values[i], reference, t.dtype, t.shape[3]));
     const Deviation error = deviation(actual[i], reference, t.dtype, t.shape[3]);
     const Bound allowed =
         bound(i == 1 ? verify::Result::kLogsumexp : verify::Result::kGradient, t.dtype, naive);

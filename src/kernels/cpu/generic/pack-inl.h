@@ -26,8 +26,9 @@ struct Matrix {
 inline Matrix matrix_of(const Tensor& t, int64_t batch, int64_t head) {
   const int64_t bytes = tilewise::dtype_bytes(t.dtype);
   const int64_t b = t.shape[0] == 1 ? 0 : batch, h = t.shape[1] == 1 ? 0 : head;
-  return {static_cast<char*>(t.data) + (b * t.strides[0] + h * t.strides[1]) * bytes,
-          t.shape[2] == 1 ? 0 : t.strides[2] * bytes, t.strides[3] * bytes, t.dtype};
+  auto* data = static_cast<char*>(t.data);
+  if (data != nullptr) data += (b * t.strides[0] + h * t.strides[1]) * bytes;  // null: no elements
+  return {data, t.shape[2] == 1 ? 0 : t.strides[2] * bytes, t.strides[3] * bytes, t.dtype};
 }
 
 // Elements [column, column + count) of a row, converted to Real.
