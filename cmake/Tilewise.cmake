@@ -6,10 +6,8 @@ target_compile_options(tilewise_options INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-fvisibility-inlines-hidden>
   $<$<BOOL:${TILEWISE_WERROR}>:-Werror>)
 if(TILEWISE_SANITIZE)
-  # Null pointers and sizes of objects are AddressSanitizer's; leaving them to it saves a fifth of the build. Without the
-  # last option UBSan reports and goes on, and the test passes.
-  set(_sanitize -fsanitize=${TILEWISE_SANITIZE} -fno-sanitize=null,object-size -fno-omit-frame-pointer
-    -fno-sanitize-recover=all)
+  # Without the last option UBSan reports and goes on, and the test passes.
+  set(_sanitize -fsanitize=${TILEWISE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   # What judges results (TILEWISE_JUDGES) is not under test, runs on one thread when all others have ended, and took most
   # of the time of the tests.
   target_compile_options(tilewise_options INTERFACE

@@ -43,7 +43,7 @@ TEST(Reproducibility, HundredRunsHaveTheSameBits) {
   for (const std::string& isa : isas_to_run_on_threads()) {
     AttentionData first(line), again(line);
     first.run(isa, 4);
-    for (int n = 0; n < (kSanitizer ? 10 : 100); ++n) {
+    for (int n = 0; n < (kThreadSanitizer ? 10 : 100); ++n) {
       again.run(isa, 4);
       ASSERT_EQ(differences(first, again), "") << isa << ", run " << n;
     }
