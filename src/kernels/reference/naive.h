@@ -20,11 +20,11 @@ namespace tilewise::reference {
 // `start` in (0, 1) gives other samples of the naive error, from variants that are as naive: the
 // first index of every dot product and row sum is moved by that part of its length, cyclically; S
 // is stored in units of 1 / (1 + start), so that it is rounded elsewhere; exponentials are powers
-// of two, m is larger by start, and Q is scaled before the product. The backward has rowsum(dO * O),
-// with O stored in such units too, in place of rowsum(P * dP), as in the paper's Algorithm 4, with
-// fused multiply-adds and a unit in the last place more, so that dP - delta does not cancel exactly
-// only because both were rounded alike; for the same reason a dS below the range of the dtype stays
-// as it is.
+// of two, m is larger by start, and Q is scaled before the product. The backward has rowsum(dO *
+// O), with O stored in such units too, in place of rowsum(P * dP), as in the paper's Algorithm 4,
+// with fused multiply-adds and a unit in the last place more, so that dP - delta does not cancel
+// exactly only because both were rounded alike; for the same reason a dS below the range of the
+// dtype stays as it is.
 //
 // The variants that tolerances are computed from. Not dyadic: products with such numbers would not
 // be rounded at all.
