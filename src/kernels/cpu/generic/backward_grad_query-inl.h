@@ -91,22 +91,23 @@ __attribute__((noinline)) void multiply_add_ds_k(const GradQueryProduct<X>& x, i
           X::dot(sum[i][v], a, kCareful ? X::hide_masked(b[v], a) : b[v]);
     }
   };
+  const auto multiply_words = [&](const Real* ds, const char* k, int64_t words) {
+#pragma GCC unroll 4
+    for (int64_t w = 0; w < words; ++w, k += x.k.stride) multiply(ds + w, k);
+  };
   for (int64_t panel = 0; panel < x.panels; ++panel) {
     const UnitRange range = x.ranges[panel * kUnits + row / kUnit];
-    for (int j = range.j0; j < range.j1; ++j) {
-      const int64_t key = panel * kWidth<X> + j * L;
-      const Real* ds = x.ds + panel * x.panel_size + row / W * kWidth<X> + j * L;
-      const char* k = x.k.row(key / W) + column;
+    const int64_t begin = panel * kWidth<X> + range.j0 * L,
+                  end = smaller(panel * kWidth<X> + range.j1 * L, x.keys);
+    const Real* ds = x.ds + panel * x.panel_size + row / W * kWidth<X> + range.j0 * L;
+    if constexpr (W == 1) {  // all keys in one loop: 5 % faster than one loop for each vector
+      multiply_words(ds, x.k.row(begin) + column, end - begin);
+    } else {
       // The next rows of dS, as far as this vector's share of them.
-      const Real* ahead = x.ds + panel * x.panel_size + (row + MR) / W * kWidth<X> + j * L / W * MR;
-      if (key + L <= x.keys) {
-#pragma GCC unroll 4
-        for (int w = 0; w < L / W; ++w, k += x.k.stride) {
-          if (w * MR * sizeof(Real) % 64 == 0) X::prefetch(ahead + w * MR);
-          multiply(ds + w, k);
-        }
-      } else {
-        for (int64_t w = 0; key + w * W < x.keys; ++w, k += x.k.stride) multiply(ds + w, k);
+      const Real* ahead = ds + MR / W * kWidth<X> + range.j0 * (L / W * MR - L);
+      for (int64_t key = begin; key < end; key += L, ds += L, ahead += L / W * MR) {
+        for (int w = 0; w < L / W * MR; w += 64 / sizeof(Real)) X::prefetch(ahead + w);
+        multiply_words(ds, x.k.row(key / W) + column, (smaller(L, end - key) + W - 1) / W);
       }
     }
   }

@@ -63,9 +63,11 @@ struct Exp2<double> {
   static constexpr double kCoarse[] = {1.0};
 };
 
-// factor * 2^f.
-template <class X>
-TILEWISE_INLINE typename X::Vec exp2_fraction(typename X::Vec f, typename X::Real factor) {
+// y = factor * 2^f, in step: every FMA waits for the one before it, so independent ones come
+// between.
+template <class X, int N>
+TILEWISE_INLINE void exp2_fractions(const typename X::Vec (&f)[N], typename X::Real factor,
+                                    typename X::Vec (&y)[N]) {
   using E = Exp2<typename X::Real>;
   constexpr bool coarse = X::kWord == 2;
   constexpr int degree =
@@ -73,9 +75,18 @@ TILEWISE_INLINE typename X::Vec exp2_fraction(typename X::Vec f, typename X::Rea
   const auto coefficient = [&](int i) {
     return X::broadcast(factor * (coarse ? E::kCoarse[coarse ? i : 0] : E::kFine[i]));
   };
-  typename X::Vec y = coefficient(degree);
-  TILEWISE_UNROLL for (int i = degree - 1; i >= 0; --i) y = X::fma(y, f, coefficient(i));
-  return y;
+  TILEWISE_UNROLL for (int n = 0; n < N; ++n) y[n] = coefficient(degree);
+  TILEWISE_UNROLL for (int i = degree - 1; i >= 0; --i) TILEWISE_UNROLL for (int n = 0; n < N; ++n)
+      y[n] = X::fma(y[n], f[n], coefficient(i));
+}
+
+// factor * 2^f.
+template <class X>
+TILEWISE_INLINE typename X::Vec exp2_fraction(typename X::Vec f, typename X::Real factor) {
+  const typename X::Vec only[1] = {f};
+  typename X::Vec y[1];
+  exp2_fractions<X, 1>(only, factor, y);
+  return y[0];
 }
 
 }  // namespace
