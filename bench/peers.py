@@ -268,6 +268,20 @@ def write_figure(results, path):
     path.write_text(figures.peers(results))
 
 
+def matching_cases(parser, options):
+    """Those that --only names, after a look at --threads."""
+    if options.threads < 1:
+        parser.error(f"--threads is {options.threads}, expected 1 or more")
+    try:
+        wanted = re.compile(options.only)
+    except re.error as error:
+        parser.error(f"--only is {options.only!r}, expected a regular expression: {error}")
+    cases = [case for case in all_cases() if wanted.search(case.name)]
+    if not cases:
+        parser.error(f"--only is {options.only!r}, expected to match a case; bench/peers.py --list names them")
+    return cases
+
+
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", metavar="REGEX", default="", help="cases whose name it matches")
@@ -280,13 +294,7 @@ def parse():
     parser.add_argument("--output", type=pathlib.Path, metavar="FILE.json")
     parser.add_argument("--figure", type=pathlib.Path, metavar="FILE.svg")
     options = parser.parse_args()
-    if options.threads < 1:
-        parser.error(f"--threads is {options.threads}, expected 1 or more")
-    try:
-        wanted = re.compile(options.only)
-    except re.error as error:
-        parser.error(f"--only is {options.only!r}, expected a regular expression: {error}")
-    cases = [case for case in all_cases() if wanted.search(case.name)]
+    cases = matching_cases(parser, options)
     if options.quick:
         cases = [case for case in cases if QUICK.search(case.name)]
     if not cases:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""As much of tilewise_c.h as bench/peers.py needs. It is private to this folder."""
+"""As much of tilewise_c.h as bench/peers.py and bench/compare_builds.py need. It is private to this folder."""
 
 import ctypes
 import pathlib
@@ -63,7 +63,7 @@ class BackwardTensors(Struct):
 def load(path):
     """The shared library; a missing one ends the program with the line that builds it."""
     if not pathlib.Path(path).is_file():
-        raise SystemExit(f"peers.py: there is no file {path}; build it with: "
+        raise SystemExit(f"there is no file {path}; build it with: "
                          "cmake --preset release && cmake --build --preset release --target tilewise_shared")
     library = ctypes.CDLL(str(path))
     library.tilewise_last_error.restype = ctypes.c_char_p

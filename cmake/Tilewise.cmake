@@ -26,11 +26,6 @@ function(tilewise_add_library name)
   set_property(GLOBAL APPEND PROPERTY TILEWISE_OBJECT_LIBRARIES tilewise_${name})
 endfunction()
 
-set(_test_optimization -O1)
-if(TILEWISE_SANITIZE)
-  set(_test_optimization -O0)  # with checks, optimizing takes as long as all else of the compilation
-endif()
-
 # tilewise_add_test(<name> SOURCES ... [LIBRARIES ...] [LABELS ...] [TIMEOUT seconds]) : one GoogleTest program per folder.
 function(tilewise_add_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LIBRARIES;LABELS" ${ARGN})
@@ -47,7 +42,7 @@ function(tilewise_add_test name)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
   target_link_libraries(${name} PRIVATE tilewise_internal ${ARG_LIBRARIES} GTest::gtest_main)
   # Tests are not hot; the vocabularies, which are, set -O3 for their files.
-  target_compile_options(${name} PRIVATE ${_test_optimization})
+  target_compile_options(${name} PRIVATE -O1)
   target_compile_definitions(${name} PRIVATE TILEWISE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   # ./test builds one label at a time where it needs no more: target tests_unit, tests_property, ...
   foreach(_label ${ARG_LABELS})

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// bench/peers.py with the peers that happen to be installed, mostly none, and with invented ones.
+// bench/peers.py with the peers that happen to be installed, mostly none, and with invented ones;
+// and bench/compare_builds.py, which shares its cases.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -121,6 +122,56 @@ TEST_F(Peers, BadOptionsAreRefused) {
                                         std::pair{"--threads 0", "--threads is 0"},
                                         std::pair{"--build /nowhere", "build it with"}}) {
     EXPECT_NE(run_peers(arguments), 0) << arguments;
+    EXPECT_NE(err().find(text), std::string::npos) << err();
+    EXPECT_EQ(out(), "");
+  }
+}
+
+const std::string kLibrary = TILEWISE_BUILD_DIR "/src/libtilewise_shared.so";
+
+TEST_F(Peers, ABuildBesideItselfHasTheSameBits) {
+  ASSERT_EQ(run(kBench + "/compare_builds.py " + kLibrary + " " + kLibrary +
+                " --only 'backward fp32 B8 H12 N512 d64 causal' --seconds 0.01"),
+            0)
+      << err();
+  EXPECT_NE(out().find("old takes "), std::string::npos) << out();
+  EXPECT_NE(out().find("bits the same\n"), std::string::npos) << out();
+}
+
+// Two builds of which the second is slow and gives another result.
+constexpr const char* kTwoBuilds = R"(
+import itertools, time
+import numpy as np
+import compare_builds
+build = itertools.count()
+def invented(case, data, setup):
+    n = next(build)
+    def run():
+        end = time.thread_time() + 0.004 * (1 + n)
+        while time.thread_time() < end:
+            pass
+    return run, lambda: {"o": np.full(3, n)}
+compare_builds.tilewise = invented
+compare_builds.main()
+)";
+
+TEST_F(Peers, ASlowerBuildWithOtherBitsIsSeen) {
+  std::ofstream(file("two.py")) << kTwoBuilds;
+  ::setenv("PYTHONPATH", kBench.c_str(), 1);
+  ASSERT_EQ(run(file("two.py") + " " + kLibrary + " " + kLibrary +
+                " --only 'forward fp32 B1 H1 N64' --seconds 0.2"),
+            0)
+      << err();
+  EXPECT_NE(out().find("old takes 0."), std::string::npos) << out();
+  EXPECT_NE(out().find("bits differ\n"), std::string::npos) << out();
+}
+
+TEST_F(Peers, BadOptionsOfTwoBuildsAreRefused) {
+  for (const auto& [arguments, text] :
+       {std::pair{"--only '('", "--only is '('"},
+        std::pair{"--only nothing", "expected to match a case"},
+        std::pair{"--seconds 0", "--seconds is 0"}, std::pair{"--only N64", "build it with"}}) {
+    EXPECT_NE(run(kBench + "/compare_builds.py /nowhere /nowhere " + arguments), 0) << arguments;
     EXPECT_NE(err().find(text), std::string::npos) << err();
     EXPECT_EQ(out(), "");
   }

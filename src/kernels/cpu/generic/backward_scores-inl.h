@@ -181,8 +181,13 @@ struct ScoreBlock {
   typename X::Mask visible[MR][NV];
 };
 
+// P is final before dS is known: stored at once and loaded again for dS, since P and the sums of dP
+// do not fit the registers together.
+template <class X, UnitKind kKind, bool kDrops>
+inline constexpr bool kStoresFirst = X::kWord == 1 && kKind == UnitKind::kPlain && !kDrops;
+
 // Lines 12 and 13: P = 2^(S - LSE).
-template <class X, int MR, int NV, UnitKind kKind>
+template <class X, int MR, int NV, UnitKind kKind, bool kDrops>
 TILEWISE_INLINE void exponentiate(const PanelScores<X>& panel, int row, int j0, bool masked,
                                   ScoreBlock<X, MR, NV>& block) {
   using Vec = typename X::Vec;
@@ -223,8 +228,13 @@ TILEWISE_INLINE void exponentiate(const PanelScores<X>& panel, int row, int j0, 
       x[n] = is_scored && !panel.has_sink ? negligible_to_zero<X>(x[n]) : X::max(low, x[n]);
     }
     exp2_small<X>(x, power);
-    TILEWISE_UNROLL for (int n = 0; n < N; ++n) block.p[i + n / NV][n % NV] =
-        kBiased && panel.careful ? exp2_special<X>(power[n], x[n]) : power[n];
+    TILEWISE_UNROLL for (int n = 0; n < N; ++n) {
+      if constexpr (kStoresFirst<X, kKind, kDrops>)
+        X::store(panel.p + (row + i) * kWidth<X> + (j0 + n) * X::kLanes, power[n]);
+      else
+        block.p[i + n / NV][n % NV] =
+            kBiased && panel.careful ? exp2_special<X>(power[n], x[n]) : power[n];
+    }
   }
 }
 
@@ -241,6 +251,8 @@ TILEWISE_INLINE void store_scores(const PanelScores<X>& panel, int row, int j0,
     TILEWISE_UNROLL for (int n = 0; n < N; ++n) {
       const int h = i + n / NV, j = n % NV, r = row + h;
       Vec y = block.dp[h][j], &p = block.p[h][j];
+      if constexpr (kStoresFirst<X, kKind, kDrops>)
+        p = X::load(panel.p + r * kWidth<X> + (j0 + j) * X::kLanes);
       if constexpr (!kStartsAtDelta<X, kDrops>) {
         const Vec minus_delta = X::broadcast(panel.minus_delta[r]);
         if constexpr (kDrops) {  // dP = Z o dO V^T
@@ -274,7 +286,7 @@ TILEWISE_INLINE void store_scores(const PanelScores<X>& panel, int row, int j0,
     TILEWISE_UNROLL for (int j = 0; j < NV; ++j) {
       const int lane = (j0 + j) * X::kLanes, at = (row + i) / R * kWidth<X> + lane;
       if constexpr (R == 1) {
-        X::store(panel.p + at, block.p[i][j]);
+        if (!kStoresFirst<X, kKind, kDrops>) X::store(panel.p + at, block.p[i][j]);
         X::store(panel.ds + at, ds[j]);
       } else {
         X::store_p(panel.p + at, kWidth<X>, block.p[i][j], block.p[i + 1][j]);
@@ -310,7 +322,7 @@ __attribute__((noinline)) void score_rows(const PanelScores<X>& panel, int row, 
   else  // forward: S = Q K^T
     multiply_rows<X, MR, NV>(panel.q, row, panel.kt + lane0, panel.q_depth, panel.ahead[0],
                              block.p);
-  exponentiate<X, MR, NV, kKind>(panel, row, j0, masked, block);
+  exponentiate<X, MR, NV, kKind, kDrops>(panel, row, j0, masked, block);
   if constexpr (kTiled<X>)
     load_rows_of_group<X, MR, NV>(panel.dp, row, lane0, block.dp);
   else  // forward: O = P V, so dP = dO V^T
