@@ -57,12 +57,12 @@ struct PanelScores {
   Rows ahead[2];            // rows that are brought into the second-level cache meanwhile
 };
 
-// acc += MR rows of `a` from `row` on times NV vectors of keys. Beside it a line of each of MR rows
-// ahead is fetched, in one loop: where it ended with the last line of every row, the product and
-// what follows took 5 % longer.
-template <class X, int MR, int NV>
+// acc += kRows rows of `a` from `row` on times NV vectors of keys. Beside it a line of each of
+// kRows rows ahead is fetched, in one loop: where it ended with the last line of every row, the
+// product and what follows took 5 % longer.
+template <class X, int NV>
 TILEWISE_INLINE void multiply_rows(const Rows& a, int row, const typename X::Real* b, int64_t depth,
-                                   const Rows& ahead, typename X::Vec (&acc)[MR][NV]) {
+                                   const Rows& ahead, typename X::Vec (&acc)[X::kRows][NV]) {
   using Vec = typename X::Vec;
   using Real = typename X::Real;
   const char* word = a.row(row);
@@ -70,18 +70,18 @@ TILEWISE_INLINE void multiply_rows(const Rows& a, int row, const typename X::Rea
   const auto multiply = [&]() __attribute__((always_inline)) {
     Vec column[NV];
     TILEWISE_UNROLL for (int j = 0; j < NV; ++j) column[j] = X::load(b + j * X::kLanes);
-    TILEWISE_UNROLL for (int i = 0; i < MR; ++i) {
+    TILEWISE_UNROLL for (int i = 0; i < X::kRows; ++i) {
       const Vec x = broadcast_word<X>(word + i * stride);
       TILEWISE_UNROLL for (int j = 0; j < NV; ++j) acc[i][j] = X::dot(acc[i][j], x, column[j]);
     }
     word += sizeof(Real);
     b += kWidth<X>;
   };
-  constexpr int kLine = 64, kStep = kLine / static_cast<int>(sizeof(Real)) / MR;
+  constexpr int kLine = 64, kStep = kLine / static_cast<int>(sizeof(Real)) / X::kRows;
   const int64_t lines = depth * static_cast<int64_t>(sizeof(Real)) / kLine;
   const char* next = ahead.row(row);
   int64_t line = 0;
-  for (int64_t n = 0; n < MR * lines; ++n) {
+  for (int64_t n = 0; n < X::kRows * lines; ++n) {
     X::prefetch_l2(next + line * kLine);
     if (++line == lines) {
       line = 0;
@@ -89,11 +89,10 @@ TILEWISE_INLINE void multiply_rows(const Rows& a, int row, const typename X::Rea
     }
     TILEWISE_UNROLL for (int d = 0; d < kStep; ++d) multiply();
   }
-  for (int64_t d = MR * lines * kStep; d < depth; ++d) multiply();
+  for (int64_t d = X::kRows * lines * kStep; d < depth; ++d) multiply();
 }
 
-// p = 2^x; bits as exp2_minus has them, without its test for overflow: x is at most slightly above
-// 0.
+// p = 2^x; bits as exp2_minus has them, but no test for overflow: x is at most slightly above 0.
 template <class X, int N>
 TILEWISE_INLINE void exp2_small(const typename X::Vec (&x)[N], typename X::Vec (&p)[N]) {
   using Vec = typename X::Vec;
@@ -154,31 +153,31 @@ __attribute__((noinline)) void transform_panel_scores(const PanelScores<X>& pane
   panel.score->unit(row, j0, j0 + NV, s);
 }
 
-// The scores of the program for MR queries.
-template <class X, int MR, int NV>
+// The scores of the program for kRows queries.
+template <class X, int NV>
 TILEWISE_INLINE void load_scores_of_program(const PanelScores<X>& panel, int row, int j0,
-                                            typename X::Vec (&to)[MR][NV]) {
+                                            typename X::Vec (&to)[X::kRows][NV]) {
   using Real = typename X::Real;
   const Operand& from = panel.score->output(0);
-  TILEWISE_UNROLL for (int i = 0; i < MR; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
+  TILEWISE_UNROLL for (int i = 0; i < X::kRows; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
       to[i][j] = X::load(reinterpret_cast<const Real*>(from.at(row % kUnit + i, j0 + j)));
 }
 
-// MR rows of what score_panel_group makes.
-template <class X, int MR, int NV>
+// kRows rows of what score_panel_group makes.
+template <class X, int NV>
 TILEWISE_INLINE void load_rows_of_group(const typename X::Real* from, int row, int lane0,
-                                        typename X::Vec (&to)[MR][NV]) {
+                                        typename X::Vec (&to)[X::kRows][NV]) {
   from += row % kGroup<X> * kWidth<X> + lane0;
-  TILEWISE_UNROLL for (int i = 0; i < MR; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
+  TILEWISE_UNROLL for (int i = 0; i < X::kRows; ++i) TILEWISE_UNROLL for (int j = 0; j < NV; ++j)
       to[i][j] = X::load(from + i * kWidth<X> + j * X::kLanes);
 }
 
-// What score_rows makes of MR queries and NV lane vectors.
-template <class X, int MR, int NV>
+// What score_rows makes of kRows queries and NV lane vectors.
+template <class X, int NV>
 struct ScoreBlock {
-  typename X::Vec p[MR][NV];  // first S
-  typename X::Vec dp[MR][NV];
-  typename X::Mask visible[MR][NV];
+  typename X::Vec p[X::kRows][NV];  // S before exponentiate
+  typename X::Vec dp[X::kRows][NV];
+  typename X::Mask visible[X::kRows][NV];  // not set where all are: UnitKind::kPlain
 };
 
 // P is final before dS is known: stored at once and loaded again for dS, since P and the sums of dP
@@ -187,16 +186,16 @@ template <class X, UnitKind kKind, bool kDrops>
 inline constexpr bool kStoresFirst = X::kWord == 1 && kKind == UnitKind::kPlain && !kDrops;
 
 // Lines 12 and 13: P = 2^(S - LSE).
-template <class X, int MR, int NV, UnitKind kKind, bool kDrops>
+template <class X, int NV, UnitKind kKind, bool kDrops>
 TILEWISE_INLINE void exponentiate(const PanelScores<X>& panel, int row, int j0, bool masked,
-                                  ScoreBlock<X, MR, NV>& block) {
+                                  ScoreBlock<X, NV>& block) {
   using Vec = typename X::Vec;
   constexpr int R = X::kWord, N = R * NV;  // the vectors of the rows of a word are computed in step
   constexpr bool kBiased = kKind == UnitKind::kBiased;
   const bool is_scored = kBiased && panel.score != nullptr;
   const Vec scale = X::broadcast(panel.to_log2), low = X::broadcast(Exp2<typename X::Real>::kZero),
             minus_inf = X::broadcast(-__builtin_inff());
-  TILEWISE_UNROLL for (int i = 0; i < MR; i += R) {
+  TILEWISE_UNROLL for (int i = 0; i < X::kRows; i += R) {
     Vec x[N], power[N];
     TILEWISE_UNROLL for (int n = 0; n < N; ++n) {
       const int h = i + n / NV, j = n % NV, r = row + h;
@@ -239,14 +238,14 @@ TILEWISE_INLINE void exponentiate(const PanelScores<X>& panel, int row, int j0, 
 }
 
 // Lines 17 and 20: dS = P * (dP - delta); stores both as the products take them.
-template <class X, int MR, int NV, UnitKind kKind, bool kDrops>
+template <class X, int NV, UnitKind kKind, bool kDrops>
 TILEWISE_INLINE void store_scores(const PanelScores<X>& panel, int row, int j0,
-                                  ScoreBlock<X, MR, NV>& block) {
+                                  ScoreBlock<X, NV>& block) {
   using Vec = typename X::Vec;
   using Real = typename X::Real;
   constexpr int R = X::kWord, N = R * NV;
   constexpr bool kBiased = kKind == UnitKind::kBiased;
-  TILEWISE_UNROLL for (int i = 0; i < MR; i += R) {
+  TILEWISE_UNROLL for (int i = 0; i < X::kRows; i += R) {
     Vec ds[N];
     TILEWISE_UNROLL for (int n = 0; n < N; ++n) {
       const int h = i + n / NV, j = n % NV, r = row + h;
@@ -302,33 +301,32 @@ TILEWISE_INLINE void store_scores(const PanelScores<X>& panel, int row, int j0,
   }
 }
 
-// MR queries from `row` on, lane vectors [j0, j0 + NV). S and P before dP and dS: the product for
-// dP does not wait for the exponentials, and each of the panels of K^T and V^T stays in the
-// first-level cache for more rows. Both products at once took 3 % longer, at d = 128 7 %.
-template <class X, int MR, int NV, UnitKind kKind, bool kDrops>
+// kRows queries from `row` on, lane vectors [j0, j0 + NV). S and P before dP and dS: the product
+// for dP does not wait for the exponentials, and each of the panels of K^T and V^T stays in the
+// first-level cache for more rows. Both products at once, of half as many rows, took 3 % longer, at
+// d = 128 7 %.
+template <class X, int NV, UnitKind kKind, bool kDrops>
 __attribute__((noinline)) void score_rows(const PanelScores<X>& panel, int row, int j0,
                                           bool masked) {
   using Vec = typename X::Vec;
   const int lane0 = j0 * X::kLanes;
-  ScoreBlock<X, MR, NV> block;
-  TILEWISE_UNROLL for (int i = 0; i < MR; ++i) {
+  ScoreBlock<X, NV> block;
+  TILEWISE_UNROLL for (int i = 0; i < X::kRows; ++i) {
     const Vec start = X::broadcast(kStartsAtDelta<X, kDrops> ? panel.minus_delta[row + i] : 0);
     TILEWISE_UNROLL for (int j = 0; j < NV; ++j) block.p[i][j] = Vec{}, block.dp[i][j] = start;
   }
   if (kKind == UnitKind::kBiased && panel.score)
-    load_scores_of_program<X, MR, NV>(panel, row, j0, block.p);
+    load_scores_of_program<X, NV>(panel, row, j0, block.p);
   else if constexpr (kTiled<X>)
-    load_rows_of_group<X, MR, NV>(panel.s, row, lane0, block.p);
+    load_rows_of_group<X, NV>(panel.s, row, lane0, block.p);
   else  // forward: S = Q K^T
-    multiply_rows<X, MR, NV>(panel.q, row, panel.kt + lane0, panel.q_depth, panel.ahead[0],
-                             block.p);
-  exponentiate<X, MR, NV, kKind, kDrops>(panel, row, j0, masked, block);
+    multiply_rows<X, NV>(panel.q, row, panel.kt + lane0, panel.q_depth, panel.ahead[0], block.p);
+  exponentiate<X, NV, kKind, kDrops>(panel, row, j0, masked, block);
   if constexpr (kTiled<X>)
-    load_rows_of_group<X, MR, NV>(panel.dp, row, lane0, block.dp);
+    load_rows_of_group<X, NV>(panel.dp, row, lane0, block.dp);
   else  // forward: O = P V, so dP = dO V^T
-    multiply_rows<X, MR, NV>(panel.g, row, panel.vt + lane0, panel.g_depth, panel.ahead[1],
-                             block.dp);
-  store_scores<X, MR, NV, kKind, kDrops>(panel, row, j0, block);
+    multiply_rows<X, NV>(panel.g, row, panel.vt + lane0, panel.g_depth, panel.ahead[1], block.dp);
+  store_scores<X, NV, kKind, kDrops>(panel, row, j0, block);
 }
 
 // S and dP of the group that starts at `row`; see score_group.
@@ -353,8 +351,7 @@ void recompute_scores(const PanelScores<X>& panel, const VisibleTile<X>& visible
   for (int i = 0; i < visible.count; ++i) {
     const Segment& s = visible.segments[i];
     const auto run = [&]<int NV>() {
-      constexpr int MR = X::kRows;
-      for (int row = s.begin; row < s.end; row += MR) {
+      for (int row = s.begin; row < s.end; row += X::kRows) {
         if constexpr (kTiled<X>)
           if (row >= group_end) {
             const int group = row / kGroup<X> * kGroup<X>;
@@ -364,14 +361,14 @@ void recompute_scores(const PanelScores<X>& panel, const VisibleTile<X>& visible
           }
         if (panel.score && row % kUnit == 0) transform_panel_scores<X, NV>(panel, row, s.j0);
         if (panel.bias || panel.ds_real || panel.careful || panel.score)
-          score_rows<X, MR, NV, UnitKind::kBiased, kDrops>(panel, row, s.j0, s.masked);
+          score_rows<X, NV, UnitKind::kBiased, kDrops>(panel, row, s.j0, s.masked);
         else if (s.masked)
-          score_rows<X, MR, NV, UnitKind::kMasked, kDrops>(panel, row, s.j0, true);
+          score_rows<X, NV, UnitKind::kMasked, kDrops>(panel, row, s.j0, true);
         else
-          score_rows<X, MR, NV, UnitKind::kPlain, kDrops>(panel, row, s.j0, false);
-        if (panel.tables && (row + MR) % kUnit == 0)
+          score_rows<X, NV, UnitKind::kPlain, kDrops>(panel, row, s.j0, false);
+        if (panel.tables && (row + X::kRows) % kUnit == 0)
           add_table_unit<X>(*panel.tables, *panel.score,
-                            panel.ds_real + (row + MR - kUnit) * kWidth<X>, panel.index, s.j0,
+                            panel.ds_real + (row + X::kRows - kUnit) * kWidth<X>, panel.index, s.j0,
                             s.j1);
       }
     };
