@@ -13,8 +13,6 @@ import argparse
 import statistics
 import time
 
-import numpy as np
-
 import tilewise_library
 from contestants import Setup, make_data, tilewise
 from peers import matching_cases
@@ -33,14 +31,14 @@ def compare(case, setups, seconds):
     for run in runs:
         run()
     first, second = (result() for result in results)
-    same = all(np.array_equal(first[name], second[name]) for name in first)
+    same = all(first[name].tobytes() == second[name].tobytes() for name in first)
     pairs, end = [], time.perf_counter() + seconds
     while len(pairs) < 2 or time.perf_counter() < end:
         turn = runs if len(pairs) % 2 == 0 else runs[::-1]
         pair = [timed(run) for run in turn]
         pairs.append(pair if len(pairs) % 2 == 0 else pair[::-1])
     ratios = [old / new for old, new in pairs]
-    deciles = statistics.quantiles(ratios, n=10)
+    deciles = statistics.quantiles(ratios, n=10, method="inclusive")
     best = [1e3 * min(times) for times in zip(*pairs)]
     return (f"old takes {statistics.median(ratios):.3f} ({deciles[0]:.3f} to {deciles[-1]:.3f})  best {best[0]:.3f} and "
             f"{best[1]:.3f} ms  {len(pairs)} pairs  bits {'the same' if same else 'differ'}")
